@@ -1,0 +1,47 @@
+"""The command lines that are not Hydra apps: `key=value` arguments against a dataclass, refused in the same style."""
+
+import sys
+from collections.abc import Sequence
+from typing import TypeVar
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from bpexp.config import ConfigError, Fault, explain, parse
+
+__all__ = ["arguments", "refuse"]
+
+T = TypeVar("T")
+REFUSED = 2  # exit code of a command whose input is wrong, as argparse and the shell have it
+
+
+def refuse(error: ConfigError) -> None:
+    """Print each fault on a line of its own and leave with exit code 2."""
+    for fault in error.faults:
+        print(f"bpexp: {fault}", file=sys.stderr)
+    raise SystemExit(REFUSED)
+
+
+def arguments(schema: type[T], argv: Sequence[str], description: str) -> T:
+    """The configuration that `key=value` arguments make of a schema's defaults; answers --help, refuses what is wrong."""
+    if {"-h", "--help"} & set(argv):
+        print(f"{description}\n\nkeys (key=default, meaning, what is allowed):\n{explain(schema, schema())}")
+        raise SystemExit(0)
+    try:
+        return parse(schema, _values(argv))
+    except ConfigError as error:
+        refuse(error)
+        raise  # not reached: refuse leaves
+
+
+def _values(argv: Sequence[str]) -> dict[str, object]:
+    faults = [Fault(word, "", "must be written key=value") for word in argv if "=" not in word]
+    try:
+        values = OmegaConf.to_container(OmegaConf.from_dotlist([word for word in argv if "=" in word]), resolve=True)
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise ConfigError([*faults, Fault(" ".join(argv), "", str(error).splitlines()[0])]) from None
+    if faults:
+        raise ConfigError(faults)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}

@@ -1,0 +1,325 @@
+"""The schema of a run: plain dataclasses, and every check that needs no data.
+
+A key's annotation holds its type, its bounds and a line of help; from it come the check (by pydantic), the words of a refusal
+and `--help`.  `parse` turns a mapping into a checked configuration or raises `ConfigError`, which lists every fault at once.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from difflib import get_close_matches
+from functools import cache
+from inspect import signature
+from types import NoneType
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import AfterValidator, AllowInfNan, Strict, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
+
+from bpexp.core.activations import ACTIVATIONS
+from bpexp.core.initializers import INITIALIZERS
+from bpexp.core.losses import LOSSES
+from bpexp.core.optimizers import OPTIMIZERS
+from bpexp.core.probes import PROBES
+from bpexp.core.training import NUMERICS
+
+__all__ = [
+    "ConfigError",
+    "DataConfig",
+    "Fault",
+    "InitConfig",
+    "OptimizerConfig",
+    "RunConfig",
+    "TrackingConfig",
+    "check",
+    "explain",
+    "fingerprint",
+    "flatten",
+    "keys",
+    "parse",
+]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong with a configuration, in one line: `depth=0: must be a whole number, at least 1`."""
+
+    key: str
+    value: object
+    must: str
+
+    def __str__(self) -> str:
+        shown = "null" if self.value is None else str(self.value)
+        return f"{self.key}={shown if len(shown) <= 80 else shown[:77] + '…'}: {self.must}"
+
+
+class ConfigError(ValueError):
+    """A configuration that is refused, with all its faults."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = list(dict.fromkeys(faults))
+        super().__init__("\n".join(map(str, self.faults)))
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """The names that a key may take."""
+
+    names: tuple[str, ...]
+
+    def check(self, name: str) -> str:
+        if name not in self.names:
+            raise PydanticCustomError("one_of", "not one of the names")
+        return name
+
+
+@dataclass(frozen=True)
+class Help:
+    """What a key means, in a line."""
+
+    text: str
+
+
+def _one_of(names: Iterable[str]) -> tuple[OneOf, AfterValidator]:
+    options = OneOf(tuple(sorted(names)))
+    return options, AfterValidator(options.check)
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """"; did you mean 'depth'?", or nothing where no name is near."""
+    close = get_close_matches(name, list(names), n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+_HIDDEN, _HIDDEN_CHECK = _one_of(name for name, row in ACTIVATIONS.items() if row.elementwise)
+_OUTPUT, _OUTPUT_CHECK = _one_of(ACTIVATIONS)
+_LOSS, _LOSS_CHECK = _one_of(LOSSES)
+_INIT, _INIT_CHECK = _one_of(INITIALIZERS)
+_OPTIMIZER, _OPTIMIZER_CHECK = _one_of(OPTIMIZERS)
+_PROBE, _PROBE_CHECK = _one_of(PROBES)
+
+Finite = AllowInfNan(allow_inf_nan=False)
+MAX_DEPTH, MAX_WIDTH, MAX_STEPS, MAX_SEED = 10_000, 65_536, 100_000_000, 2**63 - 1
+
+
+@dataclass
+class DataConfig:
+    """Where samples come from.  Which keys a data set uses, `bpexp.datasets` says."""
+
+    name: Annotated[str, Strict(), Help("digits, synthetic, npz or mnist")] = "digits"
+    seed: Annotated[int, Strict(), Ge(0), Le(MAX_SEED), Help("of the split (and of synthetic data); apart from the run's seed")] = 0
+    test_fraction: Annotated[float, Strict(), Gt(0), Lt(1), Finite, Help("share of the samples kept for testing")] = 0.2
+    samples: Annotated[int, Strict(), Ge(4), Le(10**9), Help("number of samples (data=synthetic)")] | None = None
+    inputs: Annotated[int, Strict(), Ge(1), Le(MAX_WIDTH), Help("number of inputs (data=synthetic)")] | None = None
+    classes: Annotated[int, Strict(), Ge(2), Le(MAX_WIDTH), Help("number of classes (data=synthetic)")] | None = None
+    path: Annotated[str, Strict(), Help("file with arrays x and y (data=npz)")] | None = None
+
+
+@dataclass
+class InitConfig:
+    """How weights start.  W has mean 0 and variance sigma_w2 / fan_in."""
+
+    name: Annotated[str, Strict(), _INIT, _INIT_CHECK, Help("distribution of the initial weights")] = "xavier"
+    sigma_w2: Annotated[float, Strict(), Gt(0), Finite, Help("fan_in times the variance of a weight (gaussian, orthogonal)")] | None = None
+    sigma_b2: Annotated[float, Strict(), Ge(0), Finite, Help("variance of a bias")] = 0.0
+
+
+@dataclass
+class OptimizerConfig:
+    """What turns a gradient into a step."""
+
+    name: Annotated[str, Strict(), _OPTIMIZER, _OPTIMIZER_CHECK, Help("rule of the update")] = "sgd"
+
+
+@dataclass
+class TrackingConfig:
+    """Where runs are recorded.  No key of this group changes a run's numbers."""
+
+    uri: Annotated[str, Strict(), Help("MLflow tracking URI; null: MLflow's own default, sqlite:///mlflow.db here")] | None = None
+    experiment: Annotated[str, Strict(), Help("MLflow experiment")] = "bpexp"
+    layers: list[Annotated[str, Strict(), _PROBE, _PROBE_CHECK]] = field(default_factory=lambda: ["grad_norm", "delta_norm"])
+    run_name: Annotated[str, Strict(), Help("name of the run; null: made of depth, width and lr")] | None = None
+    parent: Annotated[str, Strict(), Help("id of the run to file this one under; a sweep sets it")] | None = None
+
+
+@dataclass
+class RunConfig:
+    """One run.  `RunConfig(depth=50)` is the default run with 50 layers."""
+
+    depth: Annotated[int, Strict(), Ge(1), Le(MAX_DEPTH), Help("weight layers, the output layer included")] = 10
+    width: Annotated[int, Strict(), Ge(1), Le(MAX_WIDTH), Help("neurons in each hidden layer")] = 64
+    activation: Annotated[str, Strict(), _HIDDEN, _HIDDEN_CHECK, Help("activation of the hidden layers")] = "sigmoid"
+    output: Annotated[str, Strict(), _OUTPUT, _OUTPUT_CHECK, Help("activation of the output layer; null: the loss's own")] | None = None
+    loss: Annotated[str, Strict(), _LOSS, _LOSS_CHECK, Help("mean over samples, sum over outputs")] = "squared_error"
+    bias: Annotated[bool, Strict(), Help("whether neurons have a bias")] = False
+    lr: Annotated[float, Strict(), Gt(0), Finite, Help("learning rate")] = 3.0
+    steps: Annotated[int, Strict(), Ge(1), Le(MAX_STEPS), Help("updates of the weights")] = 1000
+    batch_size: Annotated[int, Strict(), Ge(1)] | Literal["full"] = 32
+    seed: Annotated[int, Strict(), Ge(0), Le(MAX_SEED), Help("of the weights and of the order of samples")] = 0
+    dtype: Annotated[Literal["float32", "float64"], Help("precision of the arithmetic")] = "float32"
+    blas_threads: Annotated[int, Strict(), Ge(1), Le(1024), Help("threads of the matrix products; part of the fingerprint")] = 1
+    probe_points: Annotated[int, Strict(), Ge(3), Help("log-spaced steps at which every layer is measured, at most")] = 40
+    data: DataConfig = field(default_factory=DataConfig)
+    init: InitConfig = field(default_factory=InitConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+
+    def __post_init__(self) -> None:
+        if self.output is None and self.loss in LOSSES:
+            self.output = LOSSES[self.loss].default_output
+
+
+EXTRA_HELP = {
+    "batch_size": "samples per step; 1 for one at a time, full for the whole training set",
+    "tracking.layers": "quantities per layer sent to MLflow; layers.parquet holds all of them",
+}
+
+
+# ---------------------------------------------------------------------------------------------- keys and words
+
+
+@cache
+def keys(schema: type) -> dict[str, Any]:
+    """Every key of a schema, dotted, with its annotation."""
+    found: dict[str, Any] = {}
+    for name, hint in get_type_hints(schema, include_extras=True).items():
+        if name.startswith("__"):
+            continue
+        found |= {f"{name}.{key}": inner for key, inner in keys(hint).items()} if is_dataclass(hint) else {name: hint}
+    return found
+
+
+def _metadata(hint: Any) -> Iterator[Any]:
+    """What is annotated to a type or to a member of its union."""
+    for part in get_args(hint):
+        yield part
+        yield from _metadata(part)
+
+
+def _kind(hint: Any) -> str:
+    """A type and its bounds in words: "a number above 0"."""
+    if hint is NoneType:
+        return "null"
+    if get_origin(hint) is Literal:
+        return " or ".join(map(str, get_args(hint)))
+    if get_origin(hint) is list:
+        return f"a list [...] of {_kind(get_args(hint)[0])}"
+    if get_origin(hint) is not Annotated:
+        return " or ".join(_kind(part) for part in get_args(hint))
+    base, *notes = get_args(hint)
+    if names := next((note for note in notes if isinstance(note, OneOf)), None):
+        return "one of " + ", ".join(names.names)
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}.get(base) or _kind(base)
+    bounds = [
+        f"{word} {getattr(note, attribute):,}"
+        for note in notes
+        for kind, attribute, word in ((Ge, "ge", "at least"), (Gt, "gt", "above"), (Le, "le", "at most"), (Lt, "lt", "below"))
+        if isinstance(note, kind)
+    ]
+    return ", ".join([words, *bounds])
+
+
+def explain(schema: type, defaults: object) -> str:
+    """A table of every key: name, default, what it means, what is allowed.  For `--help`."""
+    flat, rows = flatten(defaults), []
+    for key, hint in keys(schema).items():
+        text = EXTRA_HELP.get(key) or next((note.text for note in _metadata(hint) if isinstance(note, Help)), "")
+        value = "null" if flat[key] is None else str(flat[key])
+        rows.append((f"  {key}={value}", text, _kind(hint)))
+    return "\n".join(f"{key:<34} {text}\n{'':<34}   ({allowed})" for key, text, allowed in rows)
+
+
+def flatten(config: object) -> dict[str, Any]:
+    """A configuration's values by dotted key."""
+    found: dict[str, Any] = {}
+    assert is_dataclass(config)
+    for entry in fields(config):
+        value = getattr(config, entry.name)
+        found |= {f"{entry.name}.{key}": inner for key, inner in flatten(value).items()} if is_dataclass(value) else {entry.name: value}
+    return found
+
+
+def unknown_key(key: str, value: object, schema: type) -> Fault:
+    return Fault(key, value, f"no such key{nearest(key, keys(schema)) or '; --help lists all keys'}")
+
+
+# ---------------------------------------------------------------------------------------------- checks
+
+
+def parse(schema: type[T], values: Mapping[str, Any]) -> T:
+    """A checked configuration from nested plain values; raises `ConfigError` with every fault."""
+    faults = [unknown_key(key, value, schema) for key, value in _leaves(values) if key not in keys(schema)]
+    try:
+        config = _adapter(schema).validate_python(values)
+    except ValidationError as error:
+        for problem in error.errors():
+            key = _key(problem["loc"], schema)
+            if key is not None:
+                faults.append(_fault(key, problem["input"], keys(schema)[key]))
+        raise ConfigError(faults) from None
+    if faults:
+        raise ConfigError(faults)
+    return config
+
+
+def check(config: T) -> T:
+    """A configuration made in Python, checked like one from the command line; returned with its blanks filled."""
+    checked = parse(type(config), asdict(config))  # type: ignore[call-overload]
+    if isinstance(checked, RunConfig) and (faults := list(combinations(checked))):
+        raise ConfigError(faults)
+    return checked
+
+
+@cache
+def _adapter(schema: type[T]) -> TypeAdapter[T]:
+    return TypeAdapter(schema)
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _key(location: tuple[int | str, ...], schema: type) -> str | None:
+    """The key that pydantic's location lies in: its longest prefix that is a key (what follows are members of unions, places in lists)."""
+    parts = [str(part) for part in location]
+    return next((key for end in range(len(parts), 0, -1) if (key := ".".join(parts[:end])) in keys(schema)), None)
+
+
+def _fault(key: str, value: object, hint: Any) -> Fault:
+    names = next((note.names for note in _metadata(hint) if isinstance(note, OneOf)), ())
+    hint_words = nearest(str(value), names) if names else ""
+    return Fault(key, value, f"must be {_kind(hint)}{hint_words}")
+
+
+def combinations(config: RunConfig) -> Iterator[Fault]:
+    """Values that are right one by one and make no sense together."""
+    loss = LOSSES[config.loss]
+    assert config.output is not None
+    if loss.outputs is not None and config.output not in loss.outputs:
+        yield Fault("output", config.output, f"must be {' or '.join(loss.outputs)} with loss={config.loss}")
+    if loss.outputs is None and not ACTIVATIONS[config.output].elementwise:
+        yield Fault("output", config.output, f"does not go with loss={config.loss}, only with loss=cross_entropy")
+    takes = signature(INITIALIZERS[config.init.name]).parameters
+    if config.init.sigma_w2 is not None and "sigma_w2" not in takes:
+        users = ", ".join(sorted(name for name, function in INITIALIZERS.items() if "sigma_w2" in signature(function).parameters))
+        yield Fault("init.sigma_w2", config.init.sigma_w2, f"init={config.init.name} fixes its own variance; allowed with init={users}")
+    if config.init.sigma_b2 and not config.bias:
+        yield Fault("init.sigma_b2", config.init.sigma_b2, "must be 0 without biases; or set bias=true")
+    if not config.tracking.experiment.strip():
+        yield Fault("tracking.experiment", config.tracking.experiment, "must not be empty")
+
+
+def fingerprint(config: RunConfig, data_checksum: str) -> str:
+    """A hash of all that fixes a run's numbers and its records: the configuration but for `tracking`, the data, the core's numerics."""
+    fixed = {key: value for key, value in flatten(config).items() if not key.startswith("tracking.")}
+    del fixed["data.path"]  # the checksum knows what the file holds, wherever it lies
+    text = json.dumps({"config": fixed, "data": data_checksum, "numerics": NUMERICS}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

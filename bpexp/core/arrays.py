@@ -1,0 +1,58 @@
+"""What all modules of the core agree on: array types, and numbers beyond the range of their dtype.
+
+Every array has a leading run axis R; a lone run is R = 1.  A quantity that may leave the range of its dtype
+is kept as x * 2**e with an integer exponent e per run: multiplying by a power of two is exact (but on subnormals), so
+the exponent costs no accuracy.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Array", "Float64s", "Ints", "flat", "log2_norm", "pull_into_range"]
+
+Array = NDArray[np.floating[Any]]
+Float64s = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+# Far from 1 on the scale of a sum of squares, near it on the scale of float32's exponents (-126 to 127).
+LOW, HIGH = 2.0**-16, 2.0**16
+
+
+def flat(x: Array) -> Array:
+    """A view of `x` with one row per run, (R, everything else)."""
+    view = x.view()
+    view.shape = (x.shape[0], -1)  # raises, unlike reshape, where it would have to copy
+    return view
+
+
+def pull_into_range(x: Array, scratch: Array, peak: Array) -> Ints | int:
+    """Multiply each run of `x` in place by the power of two that brings it near 1; return the exponents taken out.
+
+    true x = x * 2**e before and after: the caller adds the result to its e, shape (R,).  A run whose largest |x| lies
+    within 2**-16 … 2**16, is zero or is not finite stays as it is (exponent 0), whatever its neighbours in the stack do.
+    `scratch` has the shape of `x`, `peak` the shape (R,).
+    """
+    np.abs(x, out=scratch)
+    np.maximum.reduce(flat(scratch), axis=1, out=peak)
+    if peak.min() >= LOW and peak.max() <= HIGH:
+        return 0
+    _, exponents = np.frexp(peak)
+    exponents[((peak >= LOW) & (peak <= HIGH)) | ~np.isfinite(peak)] = 0
+    np.ldexp(x, -exponents.reshape(-1, *[1] * (x.ndim - 1)), out=x)
+    return exponents.astype(np.int64)
+
+
+def log2_norm(x: Array, exponents: Ints | int = 0) -> Float64s:
+    """log2 of the Euclidean norm of x * 2**exponents, run by run: shape (R,), -inf for a norm of exactly zero.
+
+    The largest entry is scaled to about 1 before anything is squared, so the sum neither over- nor underflows in
+    either dtype; what squaring still loses lies 2**-500 below the largest entry.
+    """
+    rows = flat(x).astype(np.float64)
+    peak = np.abs(rows).max(axis=1)
+    _, scale = np.frexp(peak)
+    np.ldexp(rows, -scale[:, None], out=rows)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(0.5 * np.log2(np.square(rows).sum(axis=1)) + scale + exponents, dtype=np.float64)

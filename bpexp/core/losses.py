@@ -1,0 +1,100 @@
+"""Losses: one row each, the value beside its gradient.
+
+`value(z, a, y, scratch, out)` writes the loss summed over samples and outputs, one number per run, into `out` (R,).
+`delta(z, a, y, phi, scratch, out)` writes dL/dz at the output layer, of the same sum, into `out` (R, B, N).
+`plateau(y)` is the mean loss per sample of the best constant output: where a net ends that ignores its input.
+z, a: (R, B, N) of the output layer, y: the targets, phi: the output's activation.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import special
+
+from bpexp.core.activations import Activation, row_buffer
+from bpexp.core.arrays import Array, flat
+
+__all__ = ["LOSSES", "Loss"]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss, the output activations it goes with (None: any elementwise one) and the one it takes by default."""
+
+    name: str
+    value: Callable[[Array, Array, Array, Array, Array], None]
+    delta: Callable[[Array, Array, Array, Activation, Array, Array], None]
+    plateau: Callable[[Array], float]
+    outputs: tuple[str, ...] | None
+    default_output: str
+    source: str
+
+
+def _squared_error(_z: Array, a: Array, y: Array, scratch: Array, out: Array) -> None:
+    """1/2 sum ||a - y||^2."""
+    np.subtract(a, y, out=scratch)
+    np.multiply(scratch, scratch, out=scratch)
+    np.add.reduce(flat(scratch), axis=1, out=out)
+    np.multiply(out, 0.5, out=out)
+
+
+def _squared_error_delta(z: Array, a: Array, y: Array, phi: Activation, scratch: Array, out: Array) -> None:
+    """dL/da = a - y, and through the neuron: dL/dz = (a - y) phi'(z)."""
+    np.subtract(a, y, out=out)
+    phi.derivative(z, a, scratch)
+    np.multiply(out, scratch, out=out)
+
+
+def _squared_error_plateau(y: Array) -> float:
+    """The best constant is the mean target: half the targets' variance, summed over outputs."""
+    return float(0.5 * np.asarray(y, np.float64).var(axis=0).sum())
+
+
+def _cross_entropy(z: Array, _a: Array, y: Array, scratch: Array, out: Array) -> None:
+    """-sum y_i log softmax(z)_i = sum y_i (log sum_j exp z_j - z_i): from z, where log a would be log 0."""
+    top, total = (row_buffer(z.shape, z.dtype.char, name) for name in ("top", "total"))
+    np.maximum.reduce(z, axis=-1, keepdims=True, out=top)
+    np.subtract(z, top, out=scratch)
+    np.exp(scratch, out=scratch)
+    np.add.reduce(scratch, axis=-1, keepdims=True, out=total)
+    np.log(total, out=total)
+    np.add(total, top, out=total)
+    np.subtract(total, z, out=scratch)
+    np.multiply(scratch, y, out=scratch)
+    np.add.reduce(flat(scratch), axis=1, out=out)
+
+
+def _cross_entropy_delta(_z: Array, a: Array, y: Array, _phi: Activation, _scratch: Array, out: Array) -> None:
+    """Softmax's Jacobian cancels against the logarithm: dL/dz = a - y, for targets that sum to 1."""
+    np.subtract(a, y, out=out)
+
+
+def _cross_entropy_plateau(y: Array) -> float:
+    """The best constant is the mean target: its entropy."""
+    return float(special.entr(np.asarray(y, np.float64).mean(axis=0)).sum())
+
+
+LOSSES: dict[str, Loss] = {
+    row.name: row
+    for row in (
+        Loss(
+            "squared_error",
+            _squared_error,
+            _squared_error_delta,
+            _squared_error_plateau,
+            outputs=None,
+            default_output="sigmoid",
+            source="Rumelhart, Hinton & Williams 1986, eq. 3",
+        ),
+        Loss(
+            "cross_entropy",
+            _cross_entropy,
+            _cross_entropy_delta,
+            _cross_entropy_plateau,
+            outputs=("softmax",),
+            default_output="softmax",
+            source="Bridle 1990",
+        ),
+    )
+}

@@ -1,0 +1,121 @@
+"""Probes: numbers per layer, one function each, taken at log-spaced steps.
+
+A probe sees a `Moment` and a layer k and answers with one float64 per run, shape (R,).  Norms answer with their log10, because at
+depth 100 they leave the range of any dtype; `Probe.log10` says which.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import log10
+
+import numpy as np
+
+from bpexp.core.arrays import Array, Float64s, flat, log2_norm
+from bpexp.core.network import Architecture, Gradients, Neurons, Parameters
+
+__all__ = ["PROBES", "Moment", "Probe"]
+
+LOG10_OF_2 = log10(2.0)
+SATURATED = 0.05  # of the activation's steepest slope: a sigmoid beyond |z| = 4.36, a tanh beyond 2.18
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One training step, seen after the update: the batch's neurons and gradients, the weights before, and what changed.
+
+    The gradients' arenas are the optimizer's to use up, so `log2_grad` holds the norms of each dL/dW_k from before the update, (depth + 1, R).
+    `change` is None at the last step, which measures and does not update.
+    """
+
+    net: Architecture
+    neurons: Neurons
+    gradients: Gradients
+    lr: Float64s
+    before: Parameters
+    log2_grad: Float64s
+    change: Parameters | None
+
+    def log2_weight(self, k: int) -> Float64s:
+        return log2_norm(self.before.W[k])
+
+
+def grad_norm(now: Moment, k: int) -> Float64s:
+    """||dL/dW_k||, the L2 norm over all weights of the layer."""
+    return LOG10_OF_2 * now.log2_grad[k]
+
+
+def delta_norm(now: Moment, k: int) -> Float64s:
+    """||dL/dz_k|| of the batch's mean loss, over the whole (B, n_k) array."""
+    return LOG10_OF_2 * log2_norm(now.gradients.delta[k], now.gradients.exponent[:, k])
+
+
+def weight_norm(now: Moment, k: int) -> Float64s:
+    """||W_k||, before the update."""
+    return np.exp2(now.log2_weight(k))
+
+
+def update_ratio(now: Moment, k: int) -> Float64s:
+    """lr ||dL/dW_k|| / ||W_k||: the step that the equation asks for."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return LOG10_OF_2 * (np.log2(now.lr) + now.log2_grad[k] - now.log2_weight(k))
+
+
+def update_made(now: Moment, k: int) -> Float64s:
+    """||W_k after - W_k before|| / ||W_k||: the step that the dtype made of it, log10 -inf where no weight changed."""
+    if now.change is None:
+        return np.full(len(now.lr), np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return LOG10_OF_2 * (log2_norm(now.change.W[k]) - now.log2_weight(k))
+
+
+def activation_mean(now: Moment, k: int) -> Float64s:
+    """Mean of a_k over samples and neurons."""
+    return _rows(now.neurons.a[k]).mean(axis=1)
+
+
+def activation_std(now: Moment, k: int) -> Float64s:
+    """Standard deviation of a_k over samples and neurons."""
+    return _rows(now.neurons.a[k]).std(axis=1)
+
+
+def saturated(now: Moment, k: int) -> Float64s:
+    """Fraction of the neurons' phi'(z_k) below a twentieth of the steepest slope; not defined (NaN) for softmax."""
+    phi = now.net.phi(k)
+    if not phi.elementwise:
+        return np.full(len(now.lr), np.nan)
+    slope = np.empty_like(now.neurons.z[k])
+    phi.derivative(now.neurons.z[k], now.neurons.a[k], slope)
+    return _rows(slope < SATURATED * phi.steepest).mean(axis=1)
+
+
+def _rows(x: Array | np.ndarray[tuple[int, ...], np.dtype[np.bool]]) -> Float64s:
+    return np.ascontiguousarray(x).reshape(len(x), -1).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A number per layer.  `log10`: it is measured, and stored, as its logarithm."""
+
+    name: str
+    measure: Callable[[Moment, int], Float64s]
+    log10: bool
+
+    @property
+    def column(self) -> str:
+        """Its name in `Records.layers` and in layers.parquet."""
+        return f"log10_{self.name}" if self.log10 else self.name
+
+
+PROBES: dict[str, Probe] = {
+    measure.__name__: Probe(measure.__name__, measure, log10)
+    for measure, log10 in (
+        (grad_norm, True),
+        (delta_norm, True),
+        (weight_norm, False),
+        (update_ratio, True),
+        (update_made, True),
+        (activation_mean, False),
+        (activation_std, False),
+        (saturated, False),
+    )
+}

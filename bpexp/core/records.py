@@ -1,0 +1,87 @@
+"""What a run leaves behind: its curves, its layers, its outcome."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bpexp.core.arrays import Array
+
+__all__ = ["Columns", "Records"]
+
+Columns = dict[str, NDArray[Any]]
+
+LEFT_THE_PLATEAU = 0.99  # "within 1 %"
+SHALLOWEST_SLOPE = 5  # below, fewer than three hidden layers are left to fit a line to
+
+
+@dataclass(frozen=True)
+class Records:
+    """The records of one run, as columns of equal length (`pandas.DataFrame(records.curves)` takes them as they are).
+
+    `curves`, a row per step t: `step`, `loss_train` (the batch's mean loss at the weights after t updates) and, at probed steps, else NaN:
+    `loss_train_full`, `loss_test` (mean over the whole set), `accuracy_train`, `accuracy_test` (where the targets are classes).
+    `layers`, a row per probed step and layer: `step`, `layer` (1 … depth) and a column per probe (`bpexp.core.probes`).
+    `plateau` is the loss of the best constant output; `diverged_at` the number of updates after which the loss or a weight was not
+    finite, or None; `weights` and `biases` the layers' last finite ones, index 0 being layer 1.
+    """
+
+    curves: Columns
+    layers: Columns
+    plateau: float
+    diverged_at: int | None
+    weights: tuple[Array, ...]
+    biases: tuple[Array, ...]
+
+    @property
+    def outcome(self) -> str:
+        """`diverged`: loss or weights stopped being finite.  `stuck`: at no probed step was the full training loss more than 1 %
+        below that of the best constant output, which ignores the input.  `trained`: all else."""
+        if self.diverged_at is not None:
+            return "diverged"
+        best = np.nanmin(self.curves["loss_train_full"])
+        return "trained" if best < LEFT_THE_PLATEAU * self.plateau else "stuck"
+
+    @property
+    def depth(self) -> int:
+        return len(self.weights)
+
+    def probed(self, column: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """The probed steps at which a column of `curves` is finite, and its values there."""
+        finite = np.isfinite(self.curves[column])
+        return self.curves["step"][finite], self.curves[column][finite]
+
+    def profile(self, column: str, step: int) -> NDArray[np.float64]:
+        """A column of `layers` over layers 1 … depth at one probed step."""
+        return np.asarray(self.layers[column][self.layers["step"] == step])
+
+    @property
+    def delta_decades_per_layer(self) -> float | None:
+        """How many powers of ten the gradient loses per layer on its way back, at step 0; positive where it vanishes.
+
+        The least-squares slope of log10 ||delta_k|| over the hidden layers 2 … depth-1: layer 1 sees the data, the output layer the loss, and both
+        differ from those between.  None below depth 5, or where a norm is zero or not finite.
+        """
+        if self.depth < SHALLOWEST_SLOPE:
+            return None
+        inner = self.profile("log10_delta_norm", 0)[1:-1]
+        if len(inner) == 0 or not np.isfinite(inner).all():
+            return None
+        return float(np.polynomial.Polynomial.fit(np.arange(len(inner)), inner, 1).convert().coef[1])
+
+    @property
+    def summary(self) -> dict[str, float]:
+        """The run in a few finite numbers: final and best losses and accuracies, and the slope above."""
+        numbers = {"plateau_loss": self.plateau}
+        for column, name in (("loss_train_full", "loss"), ("loss_test", "test_loss")):
+            _, values = self.probed(column)
+            if len(values):
+                numbers |= {f"final_{name}": float(values[-1]), f"best_{name}": float(values.min())}
+        for column in ("accuracy_train", "accuracy_test"):
+            _, values = self.probed(column)
+            if len(values):
+                numbers |= {f"final_{column}": float(values[-1]), f"best_{column}": float(values.max())}
+        if (slope := self.delta_decades_per_layer) is not None:
+            numbers["delta_decades_per_layer"] = slope
+        return numbers

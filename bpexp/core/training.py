@@ -1,0 +1,246 @@
+"""The training loop: forward, backward, update, and a look at every layer now and then.
+
+A stack of R runs of one shape trains in lockstep; nothing that one run computes depends on its neighbours.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from bpexp.core.arrays import Array, Float64s, Ints, flat, log2_norm
+from bpexp.core.losses import Loss
+from bpexp.core.network import Architecture, Gradients, Neurons, Parameters, backward, forward
+from bpexp.core.probes import PROBES, Moment
+from bpexp.core.records import Records
+
+__all__ = ["NUMERICS", "Split", "Task", "Training"]
+
+NUMERICS = 1  # raised whenever a change of the core changes a run's numbers: part of every fingerprint
+CHUNK = 512  # samples evaluated at once; a constant, so that no sum depends on the stack
+
+
+@dataclass(frozen=True)
+class Split:
+    """Inputs x (n, inputs), targets y (n, outputs), for training and for testing; `classes`: y is one-hot, accuracy means something."""
+
+    x_train: Array
+    y_train: Array
+    x_test: Array
+    y_test: Array
+    classes: bool
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all runs of a stack share."""
+
+    net: Architecture
+    loss: Loss
+    optimizer: Callable[[Array, Array, Array], None]
+    data: Split
+    batch_size: int
+    steps: int
+    probe_steps: Ints
+
+
+class Training:
+    """One stack of runs: state, one method that advances it, one that reads it.
+
+    `parameters` hold the initial weights of the R runs and are trained in place; `lr` (R,) are their learning rates, `batches` their R
+    generators, which decide on the order of the samples and on nothing else.
+    """
+
+    def __init__(self, task: Task, parameters: Parameters, lr: Sequence[float], batches: Sequence[Generator]) -> None:
+        runs, net, data = len(lr), task.net, task.data
+        self.task, self.parameters = task, parameters
+        self.lr: Float64s = np.asarray(lr, np.float64)
+        self.sampler = Sampler(data, task.batch_size, batches)
+        self.neurons = Neurons(net, runs, task.batch_size)
+        self.gradients = Gradients(net, runs, task.batch_size)
+        self.before, self.change = Parameters(net, runs), Parameters(net, runs)
+        self.rate64: Float64s = np.empty((runs, net.depth + 1))
+        self.rate: Array = np.empty((runs, net.depth + 1), net.dtype)
+        self.evaluators = {
+            "train": Evaluator(task, runs, data.x_train, data.y_train),
+            "test": Evaluator(task, runs, data.x_test, data.y_test),
+        }
+        self.alive = np.ones(runs, bool)
+        self.diverged_at: list[int | None] = [None] * runs
+        self.last_step = -1
+        self.value: Array = np.empty(runs, net.dtype)
+        self.loss_train: Float64s = np.full((runs, task.steps + 1), np.nan)
+        self.evaluated: dict[str, Float64s] = {
+            f"{kind}_{part}": np.full((runs, task.steps + 1), np.nan)
+            for kind, part in (("loss", "train_full"), ("loss", "test"), ("accuracy", "train"), ("accuracy", "test"))
+            if kind == "loss" or data.classes
+        }
+        self.layers: dict[str, Float64s] = {
+            probe.column: np.full((runs, len(task.probe_steps), net.depth), np.nan) for probe in PROBES.values()
+        }
+        self.buried: dict[int, list[list[Array]]] = {}  # weights and biases of runs that have diverged
+
+    def advance(self) -> Iterator[int]:
+        """Train to the end, yielding the number of each step that is done; stop early when every run has diverged."""
+        probes = {int(step): index for index, step in enumerate(self.task.probe_steps)}
+        with np.errstate(all="ignore"):  # overflow is an outcome here, and told as such
+            for step in range(self.task.steps + 1):
+                self._step(step, probes.get(step))
+                self.last_step = step
+                yield step
+                if not self.alive.any():
+                    return
+
+    def _step(self, step: int, probe: int | None) -> None:
+        task, neurons, gradients = self.task, self.neurons, self.gradients
+        y = self.sampler.next(neurons.a[0])
+        forward(task.net, self.parameters, neurons)
+        self._loss(neurons, y)
+        self.loss_train[self.alive, step] = self.value[self.alive]
+        self._bury(~np.isfinite(self.value), step)
+        backward(task.net, self.parameters, neurons, gradients)
+        last = step == task.steps
+        if probe is not None:
+            self._evaluate(step)
+            log2_grad = np.stack([np.zeros_like(self.lr), *(log2_norm(gradients.W[k], gradients.exponent[:, k]) for k in task.net.layers)])
+            copy(self.parameters, self.before)
+        if not last:
+            self._update()
+        if probe is not None:
+            change = None if last else difference(self.parameters, self.before, self.change)
+            moment = Moment(task.net, neurons, gradients, self.lr, self.before, log2_grad, change)
+            self._probe(probe, moment)
+        if not last:
+            self._bury(self._broken(), step + 1)
+
+    def _loss(self, neurons: Neurons, y: Array) -> None:
+        """The batch's mean loss, and its delta_depth = dL/dz_depth: the seed of the backward pass."""
+        net, loss, grad = self.task.net, self.task.loss, self.gradients
+        z, a, delta, scratch = neurons.z[-1], neurons.a[-1], grad.delta[-1], grad.scratch[net.sizes[-1]]
+        loss.value(z, a, y, scratch, self.value)
+        loss.delta(z, a, y, net.output, scratch, delta)
+        np.divide(self.value, self.task.batch_size, out=self.value)
+        np.divide(delta, self.task.batch_size, out=delta)
+
+    def _update(self) -> None:
+        """lr 2**exponent once per layer, then one call of the optimizer per arena."""
+        np.ldexp(self.lr[:, None], self.gradients.exponent, out=self.rate64)
+        np.copyto(self.rate, self.rate64, casting="same_kind")
+        for weights, gradient in zip(self.parameters.arenas, self.gradients.arenas, strict=True):
+            rate = self.rate[:, weights.layers.start : weights.layers.stop, None, None]
+            self.task.optimizer(weights.values, gradient.values, rate)
+
+    def _broken(self) -> NDArray[np.bool]:
+        """Which runs have a weight that is not finite."""
+        broken = np.zeros(len(self.lr), bool)
+        for arena in self.parameters.arenas:
+            for extreme in (np.minimum, np.maximum):
+                broken |= ~np.isfinite(extreme.reduce(flat(arena.values), axis=1))
+        return broken
+
+    def _bury(self, broken: NDArray[np.bool], step: int) -> None:
+        """End runs at `step`.  Their weights are put aside and zeroed: what a NaN costs in time, the neighbours would pay."""
+        for run in np.flatnonzero(broken & self.alive):
+            self.alive[run] = False
+            self.diverged_at[run] = step
+            self.buried[int(run)] = self._weights(int(run))
+            for arena in self.parameters.arenas:
+                arena.values[run] = 0.0
+
+    def _weights(self, run: int) -> list[list[Array]]:
+        return [[view[run].copy() for view in views[1:]] for views in (self.parameters.W, self.parameters.b)]
+
+    def _evaluate(self, step: int) -> None:
+        for part, column in (("train", "loss_train_full"), ("test", "loss_test")):
+            loss, accuracy = self.evaluators[part](self.parameters)
+            self.evaluated[column][self.alive, step] = loss[self.alive]
+            if self.task.data.classes:
+                self.evaluated[f"accuracy_{part}"][self.alive, step] = accuracy[self.alive]
+
+    def _probe(self, index: int, moment: Moment) -> None:
+        for probe in PROBES.values():
+            for k in self.task.net.layers:
+                self.layers[probe.column][self.alive, index, k - 1] = probe.measure(moment, k)[self.alive]
+
+    def records(self, run: int) -> Records:
+        """What has been recorded of one run so far."""
+        end = self.diverged_at[run]
+        last = self.last_step if end is None else min(end, self.last_step)
+        steps = np.arange(last + 1)
+        probed = self.task.probe_steps[self.task.probe_steps <= last]
+        if end is not None and len(probed) and probed[-1] == end:
+            probed = probed[:-1]  # the step at which it diverged has a loss at most, no layers
+        curves = {"step": steps, "loss_train": self.loss_train[run, : last + 1]}
+        curves |= {column: values[run, : last + 1] for column, values in self.evaluated.items()}
+        depth = self.task.net.depth
+        layers = {"step": np.repeat(probed, depth), "layer": np.tile(np.arange(1, depth + 1), len(probed))}
+        layers |= {column: values[run, : len(probed)].reshape(-1) for column, values in self.layers.items()}
+        weights, biases = self.buried.get(run) or self._weights(run)
+        plateau = self.task.loss.plateau(self.task.data.y_train)
+        return Records(curves, layers, plateau, end, tuple(weights), tuple(biases))
+
+
+class Sampler:
+    """Mini-batches without replacement: each run shuffles the samples with its own generator, once per epoch.
+
+    What does not fill a batch at an epoch's end waits for the next shuffle.  A batch of all samples needs no order and is not shuffled.
+    """
+
+    def __init__(self, data: Split, batch_size: int, generators: Sequence[Generator]) -> None:
+        self.x, self.y, self.size, self.generators = data.x_train, data.y_train, batch_size, generators
+        self.order = np.tile(np.arange(len(self.x)), (len(generators), 1))
+        self.targets: Array = np.empty((len(generators), batch_size, self.y.shape[1]), self.y.dtype)
+        self.at = len(self.x)  # as if an epoch had just ended
+
+    def next(self, inputs: Array) -> Array:
+        """Fill `inputs` (R, B, n) with the next batch, return its targets (R, B, outputs)."""
+        if self.at + self.size > len(self.x):
+            self.at = 0
+            if self.size < len(self.x):
+                for generator, order in zip(self.generators, self.order, strict=True):
+                    generator.shuffle(order)
+        for run, order in enumerate(self.order):
+            batch = order[self.at : self.at + self.size]
+            np.take(self.x, batch, axis=0, out=inputs[run], mode="clip")  # "raise" would copy `out`
+            np.take(self.y, batch, axis=0, out=self.targets[run], mode="clip")
+        self.at += self.size
+        return self.targets
+
+
+class Evaluator:
+    """Mean loss and accuracy of the current weights over a whole set, in chunks, with two buffers for all layers."""
+
+    def __init__(self, task: Task, runs: int, x: Array, y: Array) -> None:
+        self.task, self.x, self.y = task, x, y
+        edges = [*range(0, len(x), CHUNK), len(x)]
+        self.chunks = [slice(low, high) for low, high in pairwise(edges)]
+        sizes = {chunk.stop - chunk.start for chunk in self.chunks}
+        self.neurons = {size: Neurons(task.net, runs, size, keep=False) for size in sizes}
+
+    def __call__(self, parameters: Parameters) -> tuple[Float64s, Float64s]:
+        runs = len(parameters.W[1])
+        total, right, value = np.zeros(runs), np.zeros(runs), np.empty(runs, self.x.dtype)
+        for chunk in self.chunks:
+            x, y = self.x[chunk], self.y[chunk]
+            neurons = self.neurons[len(x)]
+            neurons.a[0] = np.broadcast_to(x, (runs, *x.shape))
+            a = forward(self.task.net, parameters, neurons)
+            self.task.loss.value(neurons.z[-1], a, y, np.empty_like(a), value)
+            total += value
+            right += (a.argmax(axis=2) == y.argmax(axis=1)).sum(axis=1)
+        return total / len(self.x), right / len(self.x)
+
+
+def copy(source: Parameters, target: Parameters) -> None:
+    for a, b in zip(source.arenas, target.arenas, strict=True):
+        np.copyto(b.values, a.values)
+
+
+def difference(new: Parameters, old: Parameters, out: Parameters) -> Parameters:
+    """new - old, into `out`."""
+    for a, b, c in zip(new.arenas, old.arenas, out.arenas, strict=True):
+        np.subtract(a.values, b.values, out=c.values)
+    return out

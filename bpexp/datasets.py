@@ -1,0 +1,143 @@
+"""Data sets: one function each, from the keys of `DataConfig` it names to arrays x (n, inputs) and y (n, outputs).
+
+A function's keyword arguments are the keys it takes; a file in `conf/data/` gives them defaults.  `load` splits what comes back, by
+`data.seed`, and sums it up in a checksum.
+"""
+
+import hashlib
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bpexp.config import ConfigError, DataConfig, Fault, nearest
+from bpexp.core.training import Split
+
+__all__ = ["DATASETS", "Dataset", "load"]
+
+Samples = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A split data set in float64; `checksum` covers every value and the split."""
+
+    name: str
+    split: Split
+    checksum: str
+
+    @property
+    def inputs(self) -> int:
+        return int(self.split.x_train.shape[1])
+
+    @property
+    def outputs(self) -> int:
+        return int(self.split.y_train.shape[1])
+
+
+def one_hot(labels: NDArray[Any]) -> NDArray[np.float64]:
+    """Rows with a single 1, in the column of the label; columns in the labels' sorted order."""
+    classes, index = np.unique(labels, return_inverse=True)
+    return np.eye(len(classes))[index]
+
+
+def digits() -> Samples:
+    """scikit-learn's 8x8 handwritten digits (Alpaydin & Kaynak 1998): 1,797 samples, pixels / 16, one-hot targets."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    return np.asarray(bunch.data) / 16.0, one_hot(bunch.target)
+
+
+def synthetic(seed: int, samples: int | None = None, inputs: int | None = None, classes: int | None = None) -> Samples:
+    """Gaussian inputs, labelled by the largest output of a random teacher net, inputs -> 2 inputs (tanh) -> classes."""
+    samples, inputs, classes = samples or 1000, inputs or 16, classes or 4
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
+    x = rng.standard_normal((samples, inputs))
+    hidden = np.tanh(x @ rng.standard_normal((inputs, 2 * inputs)) / np.sqrt(inputs))
+    labels = (hidden @ rng.standard_normal((2 * inputs, classes))).argmax(axis=1)
+    return x, np.eye(classes)[labels]
+
+
+def npz(path: str | None = None) -> Samples:
+    """Arrays x (n, inputs) and y from a NumPy .npz file; whole numbers in a flat y are class labels, anything else is targets."""
+    if path is None:
+        raise ConfigError([Fault("data.path", None, "must name a .npz file with arrays x and y")])
+
+    def refused(must: str) -> ConfigError:
+        return ConfigError([Fault("data.path", path, must)])
+
+    try:
+        with np.load(Path(path), allow_pickle=False) as file:
+            if missing := {"x", "y"} - set(file.files):
+                raise refused(f"must hold arrays x and y; {' and '.join(sorted(missing))} missing")
+            x, y = file["x"], file["y"]
+    except FileNotFoundError:
+        raise refused("no such file") from None
+    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise refused("must be a .npz file of plain numeric arrays (pickled objects are not loaded)") from None
+    numeric = all(np.issubdtype(array.dtype, np.number) and not np.iscomplexobj(array) for array in (x, y))
+    if not numeric or x.ndim != 2 or y.ndim not in (1, 2) or len(x) != len(y) or len(x) < 2 or x.shape[1] == 0 or y.size == 0:
+        raise refused(f"x must be numbers (n, inputs) and y (n,) or (n, outputs), n at least 2; found x {x.shape}, y {y.shape}")
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise refused("x and y must be finite")
+    if y.ndim == 1 and np.issubdtype(y.dtype, np.integer):
+        return x.astype(np.float64), one_hot(y)
+    return x.astype(np.float64), y.reshape(len(y), -1).astype(np.float64)
+
+
+def mnist() -> Samples:
+    """MNIST (LeCun et al. 1998) from OpenML through scikit-learn, cached in its data folder: 70,000 samples, pixels / 255."""
+    from sklearn.datasets import fetch_openml
+
+    try:
+        bunch = fetch_openml("mnist_784", version=1, as_frame=False, parser="liac-arff", n_retries=0)
+    except OSError as error:  # URLError, timeouts and HTTP errors are all of it
+        reason = getattr(error, "reason", error)
+        must = f"could not be fetched from OpenML and is not in scikit-learn's cache ({reason}); use data=digits offline"
+        raise ConfigError([Fault("data", "mnist", must)]) from None
+    return np.asarray(bunch.data, dtype=np.float64) / 255.0, one_hot(bunch.target)
+
+
+DATASETS: dict[str, Callable[..., Samples]] = {function.__name__: function for function in (digits, synthetic, npz, mnist)}
+
+
+@lru_cache(maxsize=2)
+def _load(name: str, seed: int, test_fraction: float, *arguments: tuple[str, Any]) -> Dataset:
+    x, y = DATASETS[name](**dict(arguments))
+    held_out = round(test_fraction * len(x))
+    if not 1 <= held_out < len(x):
+        raise ConfigError([Fault("data.test_fraction", test_fraction, f"leaves a side of the split empty with {len(x)} samples")])
+    order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,))).permutation(len(x))
+    train, test = order[held_out:], order[:held_out]
+    classes = bool(y.shape[1] > 1 and np.isin(y, (0.0, 1.0)).all() and (y.sum(axis=1) == 1.0).all())
+    split = Split(x[train], y[train], x[test], y[test], classes)
+    digest = hashlib.sha256()
+    for array in (split.x_train, split.y_train, split.x_test, split.y_test):
+        digest.update(repr(array.shape).encode())
+        digest.update(np.ascontiguousarray(array))
+    return Dataset(name, split, digest.hexdigest()[:16])
+
+
+def load(config: DataConfig) -> Dataset:
+    """The data set that a configuration names, split; the last two stay in memory.  Raises `ConfigError`."""
+    if config.name not in DATASETS:
+        must = f"must be one of {', '.join(DATASETS)}{nearest(config.name, DATASETS)}"
+        raise ConfigError([Fault("data.name", config.name, must)])
+    takes = signature(DATASETS[config.name]).parameters
+    special = ("samples", "inputs", "classes", "path")
+    if unused := [key for key in special if getattr(config, key) is not None and key not in takes]:
+        raise ConfigError(Fault(f"data.{key}", getattr(config, key), f"is not used by data={config.name}") for key in unused)
+    arguments = tuple((key, getattr(config, key)) for key in takes)
+    try:
+        return _load(config.name, config.seed, config.test_fraction, *arguments)
+    except ModuleNotFoundError as error:
+        raise ConfigError([Fault("data", config.name, f"needs the package {error.name}")]) from None

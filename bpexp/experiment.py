@@ -1,0 +1,192 @@
+"""One run, or one stack of runs: configuration -> arrays -> core -> records -> a `Sink`.
+
+Knows nothing of Hydra or MLflow.  What watches a run is a `Sink`: `open` once, `update` with all records so far whenever some seconds
+have passed, then `close` or `abort`.  Sending the same records twice must be harmless.
+"""
+
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+from bpexp.config import ConfigError, Fault, RunConfig, check, combinations, fingerprint
+from bpexp.core.activations import ACTIVATIONS
+from bpexp.core.initializers import INITIALIZERS
+from bpexp.core.losses import LOSSES
+from bpexp.core.network import Architecture, Parameters
+from bpexp.core.optimizers import OPTIMIZERS
+from bpexp.core.records import Records
+from bpexp.core.schedule import log_spaced
+from bpexp.core.training import NUMERICS, Split, Task, Training
+from bpexp.datasets import Dataset, load
+
+__all__ = ["NullSink", "Run", "Sink", "prepare", "run", "run_stack", "train"]
+
+UPDATE_SECONDS = 10.0
+ROUNDING = 1e-9  # targets may miss an activation's range by this much
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run about to start: its checked configuration, its data, and what identifies its numbers."""
+
+    config: RunConfig
+    dataset: Dataset
+    fingerprint: str
+    batch_size: int
+    probe_steps: tuple[int, ...]
+
+
+class Sink(Protocol):
+    """Where a run's records go."""
+
+    def open(self, run: Run) -> None: ...
+    def update(self, records: Records) -> None: ...
+    def close(self, records: Records) -> None: ...
+    def abort(self, error: BaseException) -> None: ...
+
+
+class NullSink:
+    """Keeps nothing."""
+
+    def open(self, run: Run) -> None: ...
+    def update(self, records: Records) -> None: ...
+    def close(self, records: Records) -> None: ...
+    def abort(self, error: BaseException) -> None: ...
+
+
+def train(config: RunConfig) -> Records:
+    """Train one net and return its records; no Hydra, no MLflow.  Raises `ConfigError` for a configuration that makes no sense."""
+    return run(prepare(check(config)), NullSink())
+
+
+def prepare(config: RunConfig) -> Run:
+    """Load the data of a checked configuration and check what depends on it.  Raises `ConfigError`."""
+    faults = list(combinations(config))
+    if faults:
+        raise ConfigError(faults)
+    dataset = load(config.data)
+    faults = list(_faults_with_data(config, dataset))
+    if faults:
+        raise ConfigError(faults)
+    batch_size = len(dataset.split.x_train) if config.batch_size == "full" else int(config.batch_size)
+    steps = tuple(int(step) for step in log_spaced(config.steps, config.probe_points))
+    return Run(config, dataset, fingerprint(config, dataset.checksum), batch_size, steps)
+
+
+def _faults_with_data(config: RunConfig, dataset: Dataset):  # type: ignore[no-untyped-def]
+    samples = len(dataset.split.x_train)
+    if config.batch_size != "full" and config.batch_size > samples:
+        yield Fault("batch_size", config.batch_size, f"must be at most {samples:,}, the training samples of data={dataset.name}, or full")
+    targets = np.concatenate([dataset.split.y_train, dataset.split.y_test])
+    low, high = ACTIVATIONS[str(config.output)].range
+    if targets.min() < low - ROUNDING or targets.max() > high + ROUNDING:
+        found = f"{targets.min():.4g} … {targets.max():.4g}"
+        yield Fault("output", config.output, f"reaches {low:g} … {high:g}, but the targets of data={dataset.name} lie in {found}")
+    if config.loss == "cross_entropy" and not np.allclose(targets.sum(axis=1), 1.0, atol=1e-6):
+        yield Fault("loss", config.loss, f"needs targets that sum to 1; those of data={dataset.name} do not")
+    needed, installed = _memory(config, dataset), _installed_memory()
+    if needed > installed:
+        must = f"too large with depth={config.depth}: needs about {needed / 2**30:,.0f} GiB of memory, this machine has {installed / 2**30:,.0f}"
+        yield Fault("width", config.width, must)
+
+
+def _sizes(config: RunConfig, dataset: Dataset) -> tuple[int, ...]:
+    return (dataset.inputs, *[config.width] * (config.depth - 1), dataset.outputs)
+
+
+def _memory(config: RunConfig, dataset: Dataset) -> int:
+    """Bytes, roughly: weights four times (themselves, gradients, before and change), neurons three times, curves."""
+    sizes = _sizes(config, dataset)
+    weights = sum(a * b for a, b in zip(sizes, sizes[1:], strict=False))
+    batch = len(dataset.split.x_train) if config.batch_size == "full" else config.batch_size
+    assert isinstance(batch, int)
+    probes = min(config.probe_points, config.steps + 1)
+    return np.dtype(config.dtype).itemsize * (4 * weights + 3 * batch * sum(sizes)) + 8 * (5 * config.steps + 8 * probes * config.depth)
+
+
+def _installed_memory() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def run(prepared: Run, sink: Sink, progress: Progress = lambda _step, _steps: None) -> Records:
+    """Train one prepared run into its sink."""
+    return run_stack([prepared], [sink], progress)[0]
+
+
+def run_stack(runs: Sequence[Run], sinks: Sequence[Sink], progress: Progress = lambda _step, _steps: None) -> list[Records]:
+    """Train runs of one shape in lockstep, each into its own sink; what fails, or is interrupted, aborts every sink."""
+    config = runs[0].config
+    for prepared, sink in zip(runs, sinks, strict=True):
+        sink.open(prepared)
+    try:
+        with ThreadpoolController().limit(limits=config.blas_threads, user_api="blas"):
+            training = Training(_task(runs[0]), _initial(runs), [run.config.lr for run in runs], [_stream(run, 1) for run in runs])
+            last = time.monotonic()
+            for step in training.advance():
+                progress(step, config.steps)
+                if time.monotonic() - last > UPDATE_SECONDS:
+                    for index, sink in enumerate(sinks):
+                        sink.update(training.records(index))
+                    last = time.monotonic()
+        records = [training.records(index) for index in range(len(runs))]
+        for sink, record in zip(sinks, records, strict=True):
+            sink.close(record)
+    except BaseException as error:
+        for sink in sinks:
+            sink.abort(error)
+        raise
+    return records
+
+
+def _task(prepared: Run) -> Task:
+    config, dtype = prepared.config, np.dtype(prepared.config.dtype)
+    data = prepared.dataset.split
+    arrays = (np.ascontiguousarray(array, dtype) for array in (data.x_train, data.y_train, data.x_test, data.y_test))
+    return Task(
+        net=_architecture(prepared),
+        loss=LOSSES[config.loss],
+        optimizer=OPTIMIZERS[config.optimizer.name],
+        data=Split(*arrays, classes=data.classes),
+        batch_size=prepared.batch_size,
+        steps=config.steps,
+        probe_steps=np.asarray(prepared.probe_steps),
+    )
+
+
+def _architecture(prepared: Run) -> Architecture:
+    config = prepared.config
+    sizes = _sizes(config, prepared.dataset)
+    return Architecture(sizes, ACTIVATIONS[config.activation], ACTIVATIONS[str(config.output)], config.bias, np.dtype(config.dtype))
+
+
+def _initial(runs: Sequence[Run]) -> Parameters:
+    """Each run's weights and biases, drawn layer by layer from its own stream."""
+    net = _architecture(runs[0])
+    parameters = Parameters(net, len(runs))
+    for index, prepared in enumerate(runs):
+        init, rng = prepared.config.init, _stream(prepared, 0)
+        given = {} if init.sigma_w2 is None else {"sigma_w2": init.sigma_w2}
+        for k in net.layers:
+            parameters.W[k][index] = INITIALIZERS[init.name](rng, net.sizes[k - 1], net.sizes[k], **given)
+            if net.bias:
+                parameters.b[k][index] = np.sqrt(init.sigma_b2) * rng.standard_normal((1, net.sizes[k]))
+    return parameters
+
+
+def _stream(prepared: Run, purpose: int) -> np.random.Generator:
+    """A run's random numbers for one purpose (0: weights, 1: order of the samples); the data have a seed of their own."""
+    return np.random.default_rng(np.random.SeedSequence(prepared.config.seed, spawn_key=(purpose,)))
+
+
+def numerics() -> str:
+    """What a run's bits depend on besides its configuration: core, NumPy, BLAS and its kernel, processor family."""
+    blas = [f"{pool['internal_api']} {pool['version']} {pool.get('architecture', '')}".strip() for pool in ThreadpoolController().info()]
+    return "; ".join([f"core {NUMERICS}", f"numpy {np.__version__}", *sorted(set(blas)), platform.machine()])
