@@ -90,7 +90,7 @@ def _one_of(names: Iterable[str]) -> tuple[OneOf, AfterValidator]:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """"; did you mean 'depth'?", or nothing where no name is near."""
+    """What to add to a refusal, such as `; did you mean 'depth'?`, or nothing where no name is near."""
     close = get_close_matches(name, list(names), n=1)
     return f"; did you mean '{close[0]}'?" if close else ""
 

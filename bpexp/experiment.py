@@ -7,8 +7,9 @@ have passed, then `close` or `abort`.  Sending the same records twice must be ha
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -81,7 +82,7 @@ def prepare(config: RunConfig) -> Run:
     return Run(config, dataset, fingerprint(config, dataset.checksum), batch_size, steps)
 
 
-def _faults_with_data(config: RunConfig, dataset: Dataset):  # type: ignore[no-untyped-def]
+def _faults_with_data(config: RunConfig, dataset: Dataset) -> Iterator[Fault]:
     samples = len(dataset.split.x_train)
     if config.batch_size != "full" and config.batch_size > samples:
         yield Fault("batch_size", config.batch_size, f"must be at most {samples:,}, the training samples of data={dataset.name}, or full")
@@ -105,7 +106,7 @@ def _sizes(config: RunConfig, dataset: Dataset) -> tuple[int, ...]:
 def _memory(config: RunConfig, dataset: Dataset) -> int:
     """Bytes, roughly: weights four times (themselves, gradients, before and change), neurons three times, curves."""
     sizes = _sizes(config, dataset)
-    weights = sum(a * b for a, b in zip(sizes, sizes[1:], strict=False))
+    weights = sum(a * b for a, b in pairwise(sizes))
     batch = len(dataset.split.x_train) if config.batch_size == "full" else config.batch_size
     assert isinstance(batch, int)
     probes = min(config.probe_points, config.steps + 1)

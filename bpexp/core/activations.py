@@ -53,7 +53,7 @@ def _sigmoid(z: Array, out: Array) -> None:
 
 
 def _sigmoid_derivative(_z: Array, a: Array, out: Array) -> None:
-    """a (1 - a)."""
+    """A (1 - a)."""
     np.subtract(1.0, a, out=out)
     np.multiply(out, a, out=out)
 

@@ -58,6 +58,4 @@ def orthogonal(rng: Generator, n_in: int, n_out: int, sigma_w2: float = 1.0) -> 
     return np.asarray(scale * (q.T if n_in < n_out else q), dtype=np.float64)
 
 
-INITIALIZERS: dict[str, Callable[..., Float64s]] = {
-    function.__name__: function for function in (standard, lecun, xavier, he, gaussian, orthogonal)
-}
+INITIALIZERS: dict[str, Callable[..., Float64s]] = {function.__name__: function for function in (standard, lecun, xavier, he, gaussian, orthogonal)}

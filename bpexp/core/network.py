@@ -29,7 +29,7 @@ from numpy.typing import DTypeLike
 from bpexp.core.activations import ACTIVATIONS, Activation
 from bpexp.core.arrays import Array, Ints, pull_into_range
 
-__all__ = ["Arena", "Architecture", "Gradients", "Neurons", "Parameters", "backward", "forward"]
+__all__ = ["Architecture", "Arena", "Gradients", "Neurons", "Parameters", "backward", "forward"]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from math import log10
 
 import numpy as np
 
-from bpexp.core.arrays import Array, Float64s, flat, log2_norm
+from bpexp.core.arrays import Array, Float64s, log2_norm
 from bpexp.core.network import Architecture, Gradients, Neurons, Parameters
 
 __all__ = ["PROBES", "Moment", "Probe"]
@@ -55,7 +55,7 @@ def weight_norm(now: Moment, k: int) -> Float64s:
 
 
 def update_ratio(now: Moment, k: int) -> Float64s:
-    """lr ||dL/dW_k|| / ||W_k||: the step that the equation asks for."""
+    """Lr ||dL/dW_k|| / ||W_k||: the step that the equation asks for."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return LOG10_OF_2 * (np.log2(now.lr) + now.log2_grad[k] - now.log2_weight(k))
 

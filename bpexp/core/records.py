@@ -24,7 +24,7 @@ class Records:
     `loss_train_full`, `loss_test` (mean over the whole set), `accuracy_train`, `accuracy_test` (where the targets are classes).
     `layers`, a row per probed step and layer: `step`, `layer` (1 … depth) and a column per probe (`bpexp.core.probes`).
     `plateau` is the loss of the best constant output; `diverged_at` the number of updates after which the loss or a weight was not
-    finite, or None; `weights` and `biases` the layers' last finite ones, index 0 being layer 1.
+    finite, or None; `weights` and `biases` are the layers' at the end (where a run diverged, some may not be finite), index 0 being layer 1.
     """
 
     curves: Columns
@@ -37,7 +37,8 @@ class Records:
     @property
     def outcome(self) -> str:
         """`diverged`: loss or weights stopped being finite.  `stuck`: at no probed step was the full training loss more than 1 %
-        below that of the best constant output, which ignores the input.  `trained`: all else."""
+        below that of the best constant output, which ignores the input.  `trained`: all else.
+        """
         if self.diverged_at is not None:
             return "diverged"
         best = np.nanmin(self.curves["loss_train_full"])

@@ -78,9 +78,7 @@ class Training:
             for kind, part in (("loss", "train_full"), ("loss", "test"), ("accuracy", "train"), ("accuracy", "test"))
             if kind == "loss" or data.classes
         }
-        self.layers: dict[str, Float64s] = {
-            probe.column: np.full((runs, len(task.probe_steps), net.depth), np.nan) for probe in PROBES.values()
-        }
+        self.layers: dict[str, Float64s] = {probe.column: np.full((runs, len(task.probe_steps), net.depth), np.nan) for probe in PROBES.values()}
         self.buried: dict[int, list[list[Array]]] = {}  # weights and biases of runs that have diverged
 
     def advance(self) -> Iterator[int]:
@@ -126,7 +124,7 @@ class Training:
         np.divide(delta, self.task.batch_size, out=delta)
 
     def _update(self) -> None:
-        """lr 2**exponent once per layer, then one call of the optimizer per arena."""
+        """Lr 2**exponent once per layer, then one call of the optimizer per arena."""
         np.ldexp(self.lr[:, None], self.gradients.exponent, out=self.rate64)
         np.copyto(self.rate, self.rate64, casting="same_kind")
         for weights, gradient in zip(self.parameters.arenas, self.gradients.arenas, strict=True):
@@ -240,7 +238,7 @@ def copy(source: Parameters, target: Parameters) -> None:
 
 
 def difference(new: Parameters, old: Parameters, out: Parameters) -> Parameters:
-    """new - old, into `out`."""
+    """New - old, into `out`."""
     for a, b, c in zip(new.arenas, old.arenas, out.arenas, strict=True):
         np.subtract(a.values, b.values, out=c.values)
     return out
