@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -10,9 +10,12 @@ from yaml import YAMLError
 
 from bpexp.config import ConfigError, Fault, explain, parse
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 __all__ = ["arguments", "refuse"]
 
-T = TypeVar("T")
+T = TypeVar("T", bound="DataclassInstance")
 REFUSED = 2  # exit code of a command whose input is wrong, as argparse and the shell have it
 
 

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from functools import cache
 from inspect import signature
 from types import NoneType
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, AllowInfNan, Strict, TypeAdapter, ValidationError
@@ -24,6 +24,9 @@ from bpexp.core.losses import LOSSES
 from bpexp.core.optimizers import OPTIMIZERS
 from bpexp.core.probes import PROBES
 from bpexp.core.training import NUMERICS
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 __all__ = [
     "ConfigError",
@@ -41,7 +44,7 @@ __all__ = [
     "parse",
 ]
 
-T = TypeVar("T")
+T = TypeVar("T", bound="DataclassInstance")
 
 
 @dataclass(frozen=True)
@@ -189,7 +192,7 @@ def keys(schema: type) -> dict[str, Any]:
     for name, hint in get_type_hints(schema, include_extras=True).items():
         if name.startswith("__"):
             continue
-        found |= {f"{name}.{key}": inner for key, inner in keys(hint).items()} if is_dataclass(hint) else {name: hint}
+        found |= {f"{name}.{key}": inner for key, inner in keys(hint).items()} if isinstance(hint, type) and is_dataclass(hint) else {name: hint}
     return found
 
 
@@ -209,7 +212,7 @@ def _kind(hint: Any) -> str:
     if get_origin(hint) is list:
         return f"a list [...] of {_kind(get_args(hint)[0])}"
     if get_origin(hint) is not Annotated:
-        return " or ".join(_kind(part) for part in get_args(hint))
+        return "; or ".join(_kind(part) for part in get_args(hint))
     base, *notes = get_args(hint)
     if names := next((note for note in notes if isinstance(note, OneOf)), None):
         return "one of " + ", ".join(names.names)
@@ -223,13 +226,21 @@ def _kind(hint: Any) -> str:
     return ", ".join([words, *bounds])
 
 
+def _written(value: object) -> str:
+    """A value as one would type it."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_written, value))}]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
+
+
 def explain(schema: type, defaults: object) -> str:
     """A table of every key: name, default, what it means, what is allowed.  For `--help`."""
     flat, rows = flatten(defaults), []
     for key, hint in keys(schema).items():
         text = EXTRA_HELP.get(key) or next((note.text for note in _metadata(hint) if isinstance(note, Help)), "")
-        value = "null" if flat[key] is None else str(flat[key])
-        rows.append((f"  {key}={value}", text, _kind(hint)))
+        rows.append((f"  {key}={_written(flat[key])}", text, _kind(hint)))
     return "\n".join(f"{key:<34} {text}\n{'':<34}   ({allowed})" for key, text, allowed in rows)
 
 
@@ -254,7 +265,7 @@ def parse(schema: type[T], values: Mapping[str, Any]) -> T:
     """A checked configuration from nested plain values; raises `ConfigError` with every fault."""
     faults = [unknown_key(key, value, schema) for key, value in _leaves(values) if key not in keys(schema)]
     try:
-        config = _adapter(schema).validate_python(values)
+        config: T = _adapter(schema).validate_python(values)
     except ValidationError as error:
         for problem in error.errors():
             key = _key(problem["loc"], schema)
@@ -268,7 +279,7 @@ def parse(schema: type[T], values: Mapping[str, Any]) -> T:
 
 def check(config: T) -> T:
     """A configuration made in Python, checked like one from the command line; returned with its blanks filled."""
-    checked = parse(type(config), asdict(config))  # type: ignore[call-overload]
+    checked = parse(type(config), asdict(config))
     if isinstance(checked, RunConfig) and (faults := list(combinations(checked))):
         raise ConfigError(faults)
     return checked

@@ -123,7 +123,7 @@ def _load(name: str, seed: int, test_fraction: float, *arguments: tuple[str, Any
     digest = hashlib.sha256()
     for array in (split.x_train, split.y_train, split.x_test, split.y_test):
         digest.update(repr(array.shape).encode())
-        digest.update(np.ascontiguousarray(array))
+        digest.update(np.ascontiguousarray(array).data)
     return Dataset(name, split, digest.hexdigest()[:16])
 
 

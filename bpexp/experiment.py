@@ -150,12 +150,12 @@ def run_stack(runs: Sequence[Run], sinks: Sequence[Sink], progress: Progress = l
 def _task(prepared: Run) -> Task:
     config, dtype = prepared.config, np.dtype(prepared.config.dtype)
     data = prepared.dataset.split
-    arrays = (np.ascontiguousarray(array, dtype) for array in (data.x_train, data.y_train, data.x_test, data.y_test))
+    x_train, y_train, x_test, y_test = (np.ascontiguousarray(array, dtype) for array in (data.x_train, data.y_train, data.x_test, data.y_test))
     return Task(
         net=_architecture(prepared),
         loss=LOSSES[config.loss],
         optimizer=OPTIMIZERS[config.optimizer.name],
-        data=Split(*arrays, classes=data.classes),
+        data=Split(x_train, y_train, x_test, y_test, data.classes),
         batch_size=prepared.batch_size,
         steps=config.steps,
         probe_steps=np.asarray(prepared.probe_steps),

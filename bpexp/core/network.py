@@ -99,12 +99,14 @@ class Neurons:
     def __init__(self, architecture: Architecture, runs: int, batch: int, *, keep: bool = True) -> None:
         sizes, dtype = architecture.sizes, architecture.dtype
 
-        def rows(buffer: Array | None, n: int) -> Array:
-            return np.empty((runs, batch, n), dtype) if buffer is None else buffer[: runs * batch * n].reshape(runs, batch, n)
+        def buffers() -> list[Array]:
+            if keep:
+                return [np.empty((runs, batch, n), dtype) for n in sizes[1:]]
+            shared: Array = np.empty(runs * batch * max(sizes[1:]), dtype)
+            return [shared[: runs * batch * n].reshape(runs, batch, n) for n in sizes[1:]]
 
-        shared = None if keep else [np.empty(runs * batch * max(sizes[1:]), dtype) for _ in "za"]
-        self.z: list[Array] = [np.empty(0, dtype), *(rows(shared and shared[0], n) for n in sizes[1:])]
-        self.a: list[Array] = [rows(None, sizes[0]), *(rows(shared and shared[1], n) for n in sizes[1:])]
+        self.z: list[Array] = [np.empty(0, dtype), *buffers()]
+        self.a: list[Array] = [np.empty((runs, batch, sizes[0]), dtype), *buffers()]
         self.aT: list[Array] = [a.swapaxes(1, 2) for a in self.a]
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from math import log10
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bpexp.core.arrays import Array, Float64s, log2_norm
 from bpexp.core.network import Architecture, Gradients, Neurons, Parameters
@@ -23,7 +24,7 @@ SATURATED = 0.05  # of the activation's steepest slope: a sigmoid beyond |z| = 4
 class Moment:
     """One training step, seen after the update: the batch's neurons and gradients, the weights before, and what changed.
 
-    The gradients' arenas are the optimizer's to use up, so `log2_grad` holds the norms of each dL/dW_k from before the update, (depth + 1, R).
+    The gradients' arenas are the optimizer's to use up, so `log2_grad` holds the norms of each dL/dW_k from before the update.
     `change` is None at the last step, which measures and does not update.
     """
 
@@ -32,7 +33,7 @@ class Moment:
     gradients: Gradients
     lr: Float64s
     before: Parameters
-    log2_grad: Float64s
+    log2_grad: list[Float64s]
     change: Parameters | None
 
     def log2_weight(self, k: int) -> Float64s:
@@ -51,7 +52,7 @@ def delta_norm(now: Moment, k: int) -> Float64s:
 
 def weight_norm(now: Moment, k: int) -> Float64s:
     """||W_k||, before the update."""
-    return np.exp2(now.log2_weight(k))
+    return np.asarray(np.exp2(now.log2_weight(k)))
 
 
 def update_ratio(now: Moment, k: int) -> Float64s:
@@ -70,12 +71,12 @@ def update_made(now: Moment, k: int) -> Float64s:
 
 def activation_mean(now: Moment, k: int) -> Float64s:
     """Mean of a_k over samples and neurons."""
-    return _rows(now.neurons.a[k]).mean(axis=1)
+    return np.asarray(_rows(now.neurons.a[k]).mean(axis=1))
 
 
 def activation_std(now: Moment, k: int) -> Float64s:
     """Standard deviation of a_k over samples and neurons."""
-    return _rows(now.neurons.a[k]).std(axis=1)
+    return np.asarray(_rows(now.neurons.a[k]).std(axis=1))
 
 
 def saturated(now: Moment, k: int) -> Float64s:
@@ -85,10 +86,10 @@ def saturated(now: Moment, k: int) -> Float64s:
         return np.full(len(now.lr), np.nan)
     slope = np.empty_like(now.neurons.z[k])
     phi.derivative(now.neurons.z[k], now.neurons.a[k], slope)
-    return _rows(slope < SATURATED * phi.steepest).mean(axis=1)
+    return np.asarray(_rows(slope < SATURATED * phi.steepest).mean(axis=1))
 
 
-def _rows(x: Array | np.ndarray[tuple[int, ...], np.dtype[np.bool]]) -> Float64s:
+def _rows(x: Array | NDArray[np.bool]) -> Float64s:
     return np.ascontiguousarray(x).reshape(len(x), -1).astype(np.float64)
 
 

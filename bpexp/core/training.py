@@ -15,7 +15,7 @@ from bpexp.core.arrays import Array, Float64s, Ints, flat, log2_norm
 from bpexp.core.losses import Loss
 from bpexp.core.network import Architecture, Gradients, Neurons, Parameters, backward, forward
 from bpexp.core.probes import PROBES, Moment
-from bpexp.core.records import Records
+from bpexp.core.records import Columns, Records
 
 __all__ = ["NUMERICS", "Split", "Task", "Training"]
 
@@ -103,7 +103,8 @@ class Training:
         last = step == task.steps
         if probe is not None:
             self._evaluate(step)
-            log2_grad = np.stack([np.zeros_like(self.lr), *(log2_norm(gradients.W[k], gradients.exponent[:, k]) for k in task.net.layers)])
+            norms = (log2_norm(gradients.W[k], gradients.exponent[:, k]) for k in task.net.layers)
+            log2_grad = [np.zeros_like(self.lr), *norms]
             copy(self.parameters, self.before)
         if not last:
             self._update()
@@ -171,10 +172,10 @@ class Training:
         probed = self.task.probe_steps[self.task.probe_steps <= last]
         if end is not None and len(probed) and probed[-1] == end:
             probed = probed[:-1]  # the step at which it diverged has a loss at most, no layers
-        curves = {"step": steps, "loss_train": self.loss_train[run, : last + 1]}
+        curves: Columns = {"step": steps, "loss_train": self.loss_train[run, : last + 1]}
         curves |= {column: values[run, : last + 1] for column, values in self.evaluated.items()}
         depth = self.task.net.depth
-        layers = {"step": np.repeat(probed, depth), "layer": np.tile(np.arange(1, depth + 1), len(probed))}
+        layers: Columns = {"step": np.repeat(probed, depth), "layer": np.tile(np.arange(1, depth + 1), len(probed))}
         layers |= {column: values[run, : len(probed)].reshape(-1) for column, values in self.layers.items()}
         weights, biases = self.buried.get(run) or self._weights(run)
         plateau = self.task.loss.plateau(self.task.data.y_train)
