@@ -69,7 +69,7 @@ class Records:
         inner = self.profile("log10_delta_norm", 0)[1:-1]
         if len(inner) == 0 or not np.isfinite(inner).all():
             return None
-        return float(np.polynomial.Polynomial.fit(np.arange(len(inner)), inner, 1).convert().coef[1])
+        return float(np.polyfit(np.arange(len(inner)), inner, 1)[0])
 
     @property
     def summary(self) -> dict[str, float]:
@@ -80,7 +80,7 @@ class Records:
             if len(values):
                 numbers |= {f"final_{name}": float(values[-1]), f"best_{name}": float(values.min())}
         for column in ("accuracy_train", "accuracy_test"):
-            _, values = self.probed(column)
+            _, values = self.probed(column) if column in self.curves else ((), np.empty(0))
             if len(values):
                 numbers |= {f"final_{column}": float(values[-1]), f"best_{column}": float(values.max())}
         if (slope := self.delta_decades_per_layer) is not None:

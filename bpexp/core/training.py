@@ -70,6 +70,7 @@ class Training:
         }
         self.alive = np.ones(runs, bool)
         self.diverged_at: list[int | None] = [None] * runs
+        self.ended_at: dict[int, int] = {}  # the last step of runs that have diverged
         self.last_step = -1
         self.value: Array = np.empty(runs, net.dtype)
         self.loss_train: Float64s = np.full((runs, task.steps + 1), np.nan)
@@ -114,6 +115,7 @@ class Training:
             self._probe(probe, moment)
         if not last:
             self._bury(self._broken(), step + 1)
+            self._clear()
 
     def _loss(self, neurons: Neurons, y: Array) -> None:
         """The batch's mean loss, and its delta_depth = dL/dz_depth: the seed of the backward pass."""
@@ -141,13 +143,18 @@ class Training:
         return broken
 
     def _bury(self, broken: NDArray[np.bool], step: int) -> None:
-        """End runs at `step`.  Their weights are put aside and zeroed: what a NaN costs in time, the neighbours would pay."""
+        """End runs at `step` and put their weights aside."""
         for run in np.flatnonzero(broken & self.alive):
             self.alive[run] = False
             self.diverged_at[run] = step
+            self.ended_at[int(run)] = self.last_step + 1  # the step under way
             self.buried[int(run)] = self._weights(int(run))
+
+    def _clear(self) -> None:
+        """Zero the weights of runs that have diverged: what a NaN costs in time, the neighbours would pay."""
+        if not self.alive.all():
             for arena in self.parameters.arenas:
-                arena.values[run] = 0.0
+                arena.values[~self.alive] = 0.0
 
     def _weights(self, run: int) -> list[list[Array]]:
         return [[view[run].copy() for view in views[1:]] for views in (self.parameters.W, self.parameters.b)]
@@ -167,7 +174,7 @@ class Training:
     def records(self, run: int) -> Records:
         """What has been recorded of one run so far."""
         end = self.diverged_at[run]
-        last = self.last_step if end is None else min(end, self.last_step)
+        last = min(self.last_step, self.ended_at.get(run, self.last_step))
         steps = np.arange(last + 1)
         probed = self.task.probe_steps[self.task.probe_steps <= last]
         if end is not None and len(probed) and probed[-1] == end:
