@@ -42,6 +42,7 @@ __all__ = [
     "flatten",
     "keys",
     "parse",
+    "written",
 ]
 
 T = TypeVar("T", bound="DataclassInstance")
@@ -226,10 +227,10 @@ def _kind(hint: Any) -> str:
     return ", ".join([words, *bounds])
 
 
-def _written(value: object) -> str:
+def written(value: object) -> str:
     """A value as one would type it."""
     if isinstance(value, list):
-        return f"[{','.join(map(_written, value))}]"
+        return f"[{','.join(map(written, value))}]"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return str(value)
@@ -240,7 +241,7 @@ def explain(schema: type, defaults: object) -> str:
     flat, rows = flatten(defaults), []
     for key, hint in keys(schema).items():
         text = EXTRA_HELP.get(key) or next((note.text for note in _metadata(hint) if isinstance(note, Help)), "")
-        rows.append((f"  {key}={_written(flat[key])}", text, _kind(hint)))
+        rows.append((f"  {key}={written(flat[key])}", text, _kind(hint)))
     return "\n".join(f"{key:<34} {text}\n{'':<34}   ({allowed})" for key, text, allowed in rows)
 
 

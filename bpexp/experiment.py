@@ -125,9 +125,9 @@ def run(prepared: Run, sink: Sink, progress: Progress = lambda _step, _steps: No
 def run_stack(runs: Sequence[Run], sinks: Sequence[Sink], progress: Progress = lambda _step, _steps: None) -> list[Records]:
     """Train runs of one shape in lockstep, each into its own sink; what fails, or is interrupted, aborts every sink."""
     config = runs[0].config
-    for prepared, sink in zip(runs, sinks, strict=True):
-        sink.open(prepared)
     try:
+        for prepared, sink in zip(runs, sinks, strict=True):
+            sink.open(prepared)
         with ThreadpoolController().limit(limits=config.blas_threads, user_api="blas"):
             training = Training(_task(runs[0]), _initial(runs), [run.config.lr for run in runs], [_stream(run, 1) for run in runs])
             last = time.monotonic()

@@ -1,0 +1,158 @@
+"""From MLflow back to tidy frames: what reports and notebooks read.
+
+`Runs.runs` has a row per run: run_id, name, status (MLflow's: FINISHED, FAILED, KILLED, RUNNING), outcome (trained, stuck, diverged; missing
+where a run did not end), diverged_at, fingerprint, start_time, seconds, error; then a column per configuration key, by its dotted name and with
+its own type; then the summary's numbers (final_loss, delta_decades_per_layer, …), missing where they are not defined.
+`Runs.curves` and `Runs.layers` are the parquet artifacts (columns: `bpexp.core.records.Records`) of all runs, with run_id in front.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from bpexp.config import RunConfig, keys
+from bpexp.core.probes import PROBES
+from bpexp.tracking.parent import MANIFEST
+from bpexp.tracking.store import exists, resolve
+
+__all__ = ["NoRunsError", "Runs", "load_runs"]
+
+PAGE = 1000
+CURVES = ("step", "loss_train", "loss_train_full", "loss_test", "accuracy_train", "accuracy_test")
+LAYERS = ("step", "layer", *(probe.column for probe in PROBES.values()))
+
+
+class NoRunsError(LookupError):
+    """Nothing to read, and why."""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Frames of a sweep, of one run, or of an experiment; columns as the module says."""
+
+    runs: pd.DataFrame
+    curves: pd.DataFrame
+    layers: pd.DataFrame
+    sweep_id: str | None
+    sweep_name: str
+    experiment_id: str
+
+
+def load_runs(sweep: str | None = None, uri: str | None = None, experiment: str = "bpexp") -> Runs:
+    """Frames of what MLflow holds.
+
+    `sweep`: a sweep's or run's id or name (of several of one name, the newest), `"latest"` for the newest sweep (the newest run, where there is
+    no sweep), None for all runs.  `uri`: the store (None: MLflow's default here).  Raises `NoRunsError` with one line of reason.
+    """
+    where = resolve(uri)
+    if not exists(where):
+        raise NoRunsError(f"uri={where}: no such store; `python -m bpexp` makes one in the folder it runs in")
+    try:
+        client = MlflowClient(where)
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            raise NoRunsError(f"experiment={experiment}: no such experiment in {where}")
+        everything = list(_search(client, found.experiment_id))
+    except MlflowException as error:
+        raise NoRunsError(f"uri={where}: can't be read ({str(error).splitlines()[0]})") from None
+    head, members = _select(client, everything, sweep)
+    read = partial(_read, client, members)
+    curves, layers = read("curves.parquet", CURVES), read("layers.parquet", LAYERS)
+    frame = pd.DataFrame([_row(run) for run in members]).astype({"diverged_at": "Int64"})
+    name = head.info.run_name if head else experiment
+    return Runs(frame, curves, layers, head.info.run_id if head else None, str(name), str(found.experiment_id))
+
+
+def _search(client: MlflowClient, experiment_id: str) -> Iterator[Run]:
+    """All runs, the oldest first."""
+    token: Any = None
+    while True:
+        page = client.search_runs([experiment_id], order_by=["attributes.start_time ASC"], max_results=PAGE, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _is_sweep(run: Run) -> bool:
+    return run.data.tags.get("bpexp.kind") == "sweep"
+
+
+def _select(client: MlflowClient, everything: Sequence[Run], sweep: str | None) -> tuple[Run | None, list[Run]]:
+    """The run that was asked for, and the runs of nets that belong to it."""
+    nets = [run for run in everything if not _is_sweep(run)]
+    if not everything:
+        raise NoRunsError("the experiment has no runs yet; `python -m bpexp -m depth=10,50,100` makes some")
+    if sweep is None:
+        return None, nets
+    if sweep == "latest":
+        head = next(filter(_is_sweep, reversed(everything)), everything[-1])
+    else:
+        named = [run for run in everything if sweep in (run.info.run_id, run.info.run_name)]
+        if not named:
+            known = [str(run.info.run_name) for run in everything if _is_sweep(run)][-5:]
+            raise NoRunsError(f"sweep={sweep}: no sweep or run of this name or id; the newest sweeps: {', '.join(known) or 'none'}")
+        head = next(filter(_is_sweep, reversed(named)), named[-1])
+    members = _members(client, head, nets) if _is_sweep(head) else [head]
+    if not members:
+        raise NoRunsError(f"sweep={head.info.run_name}: has no runs")
+    return head, members
+
+
+def _members(client: MlflowClient, head: Run, nets: Sequence[Run]) -> list[Run]:
+    """A sweep is its manifest; where that is not written yet, its children."""
+    by_id = {run.info.run_id: run for run in nets}
+    if any(item.path == MANIFEST for item in client.list_artifacts(head.info.run_id)):
+        jobs = json.loads(Path(client.download_artifacts(head.info.run_id, MANIFEST)).read_text())["jobs"]
+        return [by_id[run_id] for run_id in dict.fromkeys(job["run_id"] for job in jobs) if run_id in by_id]
+    children = [run for run in nets if run.data.tags.get("mlflow.parentRunId") == head.info.run_id]
+    return sorted(children, key=lambda run: int(run.data.tags.get("bpexp.job", 0)))
+
+
+def _row(run: Run) -> dict[str, Any]:
+    tags, info = run.data.tags, run.info
+    row: dict[str, Any] = {
+        "run_id": info.run_id,
+        "name": info.run_name,
+        "status": info.status,
+        "outcome": tags.get("bpexp.outcome"),
+        "diverged_at": int(tags["bpexp.diverged_at"]) if "bpexp.diverged_at" in tags else None,
+        "fingerprint": tags.get("bpexp.fingerprint"),
+        "start_time": pd.Timestamp(info.start_time, unit="ms", tz="UTC"),
+        "seconds": (info.end_time - info.start_time) / 1000 if info.end_time else None,
+        "error": tags.get("bpexp.error"),
+    }
+    row |= {key: _typed(run.data.params[key]) for key in keys(RunConfig) if key in run.data.params}
+    return row | {name.removeprefix("summary/"): value for name, value in run.data.metrics.items() if name.startswith("summary/")}
+
+
+def _typed(text: str) -> Any:
+    """A parameter as the configuration had it: MLflow stores text."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _read(client: MlflowClient, members: Sequence[Run], artifact: str, columns: Sequence[str]) -> pd.DataFrame:
+    """One parquet artifact of all runs that have it, stacked."""
+    frames = []
+    for run in members:
+        if run.info.status != "FINISHED":
+            continue
+        try:
+            path = client.download_artifacts(run.info.run_id, artifact)
+        except (MlflowException, OSError):
+            raise NoRunsError(f"{artifact} of run {run.info.run_id} is not at {run.info.artifact_uri}; was the folder moved or deleted?") from None
+        frame = pd.read_parquet(path)
+        frame.insert(0, "run_id", run.info.run_id)
+        frames.append(frame)
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["run_id", *columns])

@@ -1,0 +1,103 @@
+"""The MLflow store: which one it is, and that it is made once.
+
+MLflow creates a database's tables without a lock, so of several processes that start on no database most crash.  Here the first one in makes
+them, under a file lock beside the database, and the others wait.
+"""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
+
+import mlflow
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
+
+from bpexp.config import ConfigError, Fault
+
+__all__ = ["Store", "connect", "exists", "resolve"]
+
+SQLITE = "sqlite:///"
+CREATION_SECONDS = 120.0  # creating takes 2 to 6 s; a lock held longer means trouble
+
+
+@dataclass(frozen=True)
+class Store:
+    """A store that exists, and the experiment in it."""
+
+    client: MlflowClient
+    uri: str
+    experiment_id: str
+
+
+def resolve(uri: str | None, folder: Path | None = None) -> str:
+    """The URI that `tracking.uri` means: itself, or MLflow's own choice (MLFLOW_TRACKING_URI, else sqlite:///mlflow.db in the working folder).
+
+    A relative SQLite path is taken from `folder` (default: the working folder).
+    """
+    if uri is None and folder is not None and "MLFLOW_TRACKING_URI" not in os.environ:
+        uri = f"{SQLITE}mlflow.db"
+    uri = uri or str(mlflow.get_tracking_uri())
+    path = _database(uri)
+    return uri if path is None else f"{SQLITE}{(folder or Path.cwd()) / path}"
+
+
+def exists(uri: str) -> bool:
+    """Whether there is a store to read; looking creates none."""
+    path = _database(uri)
+    return path is None or path.exists()
+
+
+def connect(uri: str, experiment: str) -> Store:
+    """The store at a resolved URI with its experiment, both made if need be.  Raises `ConfigError` where that can't be."""
+    path = _database(uri)
+    _quiet()
+    try:
+        with _lock(path), _few_retries():
+            client = MlflowClient(uri)
+            found = client.get_experiment_by_name(experiment)
+            if found is not None and found.lifecycle_stage != "active":
+                must = "this experiment is in the store's bin; `mlflow experiments restore` brings it back, or choose another name"
+                raise ConfigError([Fault("tracking.experiment", experiment, must)])
+            return Store(client, uri, found.experiment_id if found else client.create_experiment(experiment))
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        reason = str(getattr(error, "orig", None) or error).splitlines()[0][:200]
+        raise ConfigError([Fault("tracking.uri", uri, f"must be a store that can be opened ({reason})")]) from None
+
+
+def _database(uri: str) -> Path | None:
+    """The file of a SQLite store; None for all others."""
+    return Path(unquote(uri.removeprefix(SQLITE))) if uri.startswith(SQLITE) else None
+
+
+def _lock(database: Path | None) -> FileLock | nullcontext[None]:
+    if database is None:
+        return nullcontext()
+    database.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(database.with_name(f".{database.name}.lock"), timeout=CREATION_SECONDS)
+
+
+@contextmanager
+def _few_retries() -> Iterator[None]:
+    """A server that is not there should be told of in seconds, not after MLflow's minutes of trying."""
+    name = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+    before = os.environ.get(name)
+    os.environ[name] = before or "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+
+
+def _quiet() -> None:
+    """Creating a database is no news: MLflow and alembic would tell it in a hundred lines."""
+    for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking"):
+        logging.getLogger(name).setLevel(logging.WARNING)
