@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -19,7 +19,7 @@ T = TypeVar("T", bound="DataclassInstance")
 REFUSED = 2  # exit code of a command whose input is wrong, as argparse and the shell have it
 
 
-def refuse(error: ConfigError) -> None:
+def refuse(error: ConfigError) -> NoReturn:
     """Print each fault on a line of its own and leave with exit code 2."""
     for fault in error.faults:
         print(f"bpexp: {fault}", file=sys.stderr)
@@ -35,7 +35,6 @@ def arguments(schema: type[T], argv: Sequence[str], description: str) -> T:
         return parse(schema, _values(argv))
     except ConfigError as error:
         refuse(error)
-        raise  # not reached: refuse leaves
 
 
 def _values(argv: Sequence[str]) -> dict[str, object]:

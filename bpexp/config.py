@@ -58,14 +58,16 @@ class Fault:
 
     def __str__(self) -> str:
         shown = "null" if self.value is None else str(self.value)
-        return f"{self.key}={shown if len(shown) <= 80 else shown[:77] + '…'}: {self.must}"
+        named = f"{self.key}={shown if len(shown) <= 80 else shown[:77] + '…'}" if shown else self.key
+        line = f"{named}: {self.must}"
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 class ConfigError(ValueError):
     """A configuration that is refused, with all its faults."""
 
     def __init__(self, faults: Iterable[Fault]) -> None:
-        self.faults = list(dict.fromkeys(faults))
+        self.faults = list({str(fault): fault for fault in faults}.values())  # by their words: a value may be a list
         super().__init__("\n".join(map(str, self.faults)))
 
 
@@ -264,7 +266,8 @@ def unknown_key(key: str, value: object, schema: type) -> Fault:
 
 def parse(schema: type[T], values: Mapping[str, Any]) -> T:
     """A checked configuration from nested plain values; raises `ConfigError` with every fault."""
-    faults = [unknown_key(key, value, schema) for key, value in _leaves(values) if key not in keys(schema)]
+    leaves = ((key, value) for key, value in _leaves(values) if not (value == {} and _group(key, schema)))
+    faults = [unknown_key(key, value, schema) for key, value in leaves if key not in keys(schema)]
     try:
         config: T = _adapter(schema).validate_python(values)
     except ValidationError as error:
@@ -293,10 +296,14 @@ def _adapter(schema: type[T]) -> TypeAdapter[T]:
 
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and value:
             yield from _leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def _group(name: str, schema: type) -> bool:
+    return any(key.startswith(f"{name}.") for key in keys(schema))
 
 
 def _key(location: tuple[int | str, ...], schema: type) -> str | None:

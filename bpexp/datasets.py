@@ -5,7 +5,9 @@ A function's keyword arguments are the keys it takes; a file in `conf/data/` giv
 """
 
 import hashlib
+import warnings
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -69,29 +71,41 @@ def npz(path: str | None = None) -> Samples:
     """Arrays x (n, inputs) and y from a NumPy .npz file; whole numbers in a flat y are class labels, anything else is targets."""
     if path is None:
         raise ConfigError([Fault("data.path", None, "must name a .npz file with arrays x and y")])
-
-    def refused(must: str) -> ConfigError:
-        return ConfigError([Fault("data.path", path, must)])
-
     try:
-        with np.load(Path(path), allow_pickle=False) as file:
-            if missing := {"x", "y"} - set(file.files):
-                raise refused(f"must hold arrays x and y; {' and '.join(sorted(missing))} missing")
-            x, y = file["x"], file["y"]
-    except FileNotFoundError:
-        raise refused("no such file") from None
-    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise refused("must be a .npz file of plain numeric arrays (pickled objects are not loaded)") from None
-    numeric = all(np.issubdtype(array.dtype, np.number) and not np.iscomplexobj(array) for array in (x, y))
-    if not numeric or x.ndim != 2 or y.ndim not in (1, 2) or len(x) != len(y) or len(x) < 2 or x.shape[1] == 0 or y.size == 0:
-        raise refused(f"x must be numbers (n, inputs) and y (n,) or (n, outputs), n at least 2; found x {x.shape}, y {y.shape}")
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise refused("x and y must be finite")
+        x, y = _x_and_y(Path(path))
+        _check_arrays(x, y)
+    except _UnusableError as error:
+        raise ConfigError([Fault("data.path", path, str(error))]) from None
     if y.ndim == 1 and np.issubdtype(y.dtype, np.integer):
         return x.astype(np.float64), one_hot(y)
     return x.astype(np.float64), y.reshape(len(y), -1).astype(np.float64)
+
+
+class _UnusableError(Exception):
+    """Why a file is no data set."""
+
+
+def _x_and_y(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
+    try:
+        with path.open("rb") as raw:
+            file = np.load(raw, allow_pickle=False)
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise _UnusableError("must be a .npz file, not .npy")
+            if missing := {"x", "y"} - set(file.files):
+                raise _UnusableError(f"must hold arrays x and y; {' and '.join(sorted(missing))} missing")
+            return file["x"], file["y"]
+    except FileNotFoundError:
+        raise _UnusableError("no such file") from None
+    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile):
+        raise _UnusableError("must be a .npz file of plain numeric arrays (pickled objects are not loaded)") from None
+
+
+def _check_arrays(x: NDArray[Any], y: NDArray[Any]) -> None:
+    numeric = all(np.issubdtype(array.dtype, np.number) and not np.iscomplexobj(array) for array in (x, y))
+    if not numeric or x.ndim != 2 or y.ndim not in (1, 2) or len(x) != len(y) or len(x) < 2 or x.shape[1] == 0 or y.size == 0:
+        raise _UnusableError(f"x must be numbers (n, inputs) and y (n,) or (n, outputs), n at least 2; found x {x.shape}, y {y.shape}")
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise _UnusableError("x and y must be finite")
 
 
 def mnist() -> Samples:
@@ -99,7 +113,9 @@ def mnist() -> Samples:
     from sklearn.datasets import fetch_openml
 
     try:
-        bunch = fetch_openml("mnist_784", version=1, as_frame=False, parser="liac-arff", n_retries=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it tries again
+            bunch = fetch_openml("mnist_784", version=1, as_frame=False, parser="liac-arff", n_retries=1, delay=1e-3)
     except OSError as error:  # URLError, timeouts and HTTP errors are all of it
         reason = getattr(error, "reason", error)
         must = f"could not be fetched from OpenML and is not in scikit-learn's cache ({reason}); use data=digits offline"
@@ -111,7 +127,7 @@ DATASETS: dict[str, Callable[..., Samples]] = {function.__name__: function for f
 
 
 @lru_cache(maxsize=2)
-def _load(name: str, seed: int, test_fraction: float, *arguments: tuple[str, Any]) -> Dataset:
+def _load(name: str, seed: int, test_fraction: float, _stamp: object, *arguments: tuple[str, Any]) -> Dataset:
     x, y = DATASETS[name](**dict(arguments))
     held_out = round(test_fraction * len(x))
     if not 1 <= held_out < len(x):
@@ -127,6 +143,15 @@ def _load(name: str, seed: int, test_fraction: float, *arguments: tuple[str, Any
     return Dataset(name, split, digest.hexdigest()[:16])
 
 
+def _stamp(path: str | None) -> tuple[int, int] | None:
+    """What changes when a file is written again."""
+    try:
+        found = Path(path or "").stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
 def load(config: DataConfig) -> Dataset:
     """The data set that a configuration names, split; the last two stay in memory.  Raises `ConfigError`."""
     if config.name not in DATASETS:
@@ -138,6 +163,6 @@ def load(config: DataConfig) -> Dataset:
         raise ConfigError(Fault(f"data.{key}", getattr(config, key), f"is not used by data={config.name}") for key in unused)
     arguments = tuple((key, getattr(config, key)) for key in takes)
     try:
-        return _load(config.name, config.seed, config.test_fraction, *arguments)
+        return _load(config.name, config.seed, config.test_fraction, _stamp(config.path), *arguments)
     except ModuleNotFoundError as error:
         raise ConfigError([Fault("data", config.name, f"needs the package {error.name}")]) from None

@@ -1,18 +1,19 @@
 """A sweep in MLflow: the parent of its runs, with a manifest that maps each job to a run."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
-from mlflow.entities import Run, RunTag
+from mlflow.entities import Param, Run, RunTag
 
-from bpexp.tracking.notes import Row, markdown_table
+from bpexp.tracking.notes import Row, markdown_table, table_row
 from bpexp.tracking.sink import common_tags
 from bpexp.tracking.store import Store
 
 __all__ = ["MANIFEST", "SweepRun", "children"]
 
 MANIFEST = "manifest.json"
+NOTE_LENGTH = 8000  # characters that MLflow takes
 
 
 class SweepRun:
@@ -21,25 +22,40 @@ class SweepRun:
     def __init__(self, store: Store, name: str, swept: Mapping[str, str]) -> None:
         """`swept`: each swept key with the values it takes, as typed."""
         self.store, self.name = store, name
-        tags = common_tags("sweep", name) | {"bpexp.sweep": name}
+        tags = common_tags("sweep", name)
         start = time.time_ns() // 1_000_000
         self.run_id: str = store.client.create_run(store.experiment_id, start, tags, name).info.run_id
-        for key, values in swept.items():
-            store.client.log_param(self.run_id, key, values)
+        params = [Param(key, values) for key, values in swept.items()]
+        store.client.log_batch(self.run_id, params=params, tags=[RunTag("bpexp.sweep", self.run_id)])
 
-    def close(self, status: str, jobs: Sequence[Sequence[str]], run_of_job: Sequence[int], rows: Sequence[Row]) -> None:
-        """Write the manifest (job -> overrides, run id), the note and the status.
+    def close(self, status: str, jobs: Sequence[Sequence[str]], run_of_job: Sequence[int]) -> list[Row]:
+        """Write the manifest (job -> overrides, run id), the note and the status; return the table's rows, one per job.
 
         `jobs` are the overrides of each job, in the order asked for; `run_of_job` says which of the launched runs is whose:
         `x=1,1` is one run, listed twice.
         """
         client = self.store.client
-        ids = {int(run.data.tags["bpexp.job"]): run.info.run_id for run in children(self.store, self.run_id)}
+        runs = {int(run.data.tags["bpexp.job"]): run for run in children(self.store, self.run_id)}
+        ids = {job: run.info.run_id for job, run in runs.items()}
         listed = [{"overrides": list(words), "run_id": ids.get(run)} for words, run in zip(jobs, run_of_job, strict=True)]
         client.log_dict(self.run_id, {"sweep": self.name, "jobs": listed}, MANIFEST)
-        note = f"{len(jobs)} jobs, {len(ids)} runs: {self.name}.\n\n{markdown_table(rows)}"
-        client.log_batch(self.run_id, tags=[RunTag("mlflow.note.content", note[:5000])])
+        rows = [_row(runs.get(run), words) for words, run in zip(jobs, run_of_job, strict=True)]
+        note = f"{_counted(jobs, 'job')}, {_counted(runs, 'run')}: {self.name}.\n\n{markdown_table(rows)}"
+        client.log_batch(self.run_id, tags=[RunTag("mlflow.note.content", note[:NOTE_LENGTH])])
         client.set_terminated(self.run_id, status)
+        return rows
+
+
+def _counted(things: Sized, noun: str) -> str:
+    return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
+
+
+def _row(run: Run | None, words: Sequence[str]) -> Row:
+    """A job's line in the table, from what its run left in MLflow."""
+    if run is None:
+        return table_row(" ".join(words), {}, "not started")
+    summary = {key.removeprefix("summary/"): value for key, value in run.data.metrics.items() if key.startswith("summary/")}
+    return table_row(str(run.info.run_name), summary, run.data.tags.get("bpexp.outcome", run.info.status.lower()))
 
 
 def children(store: Store, parent: str) -> list[Run]:

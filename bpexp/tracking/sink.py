@@ -73,8 +73,8 @@ def _commit() -> str | None:
 class MlflowSink:
     """One run in MLflow: opened, updated as often as one likes, closed or aborted."""
 
-    def __init__(self, store: Store, *, sweep: str = "", job: int = 0) -> None:
-        self.store, self.sweep, self.job = store, sweep, job
+    def __init__(self, store: Store, *, job: int = 0) -> None:
+        self.store, self.job = store, job
         self.run_id: str | None = None
         self.closed = False
         self.sent = -1  # the last step whose points are stored
@@ -86,7 +86,7 @@ class MlflowSink:
         name = config.tracking.run_name or run_name(config)
         tags = common_tags("run", name) | {"bpexp.fingerprint": run.fingerprint, "bpexp.job": str(self.job)}
         if config.tracking.parent:
-            tags |= {"mlflow.parentRunId": config.tracking.parent, "bpexp.sweep": self.sweep or config.tracking.parent}
+            tags |= {"mlflow.parentRunId": config.tracking.parent, "bpexp.sweep": config.tracking.parent}
         client = self.store.client
         self.run_id = client.create_run(self.store.experiment_id, self.start, tags, name).info.run_id
         values = {key: value for key, value in flatten(config).items() if not key.startswith("tracking.")}

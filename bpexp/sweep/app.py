@@ -1,0 +1,101 @@
+"""The Hydra app: words -> checked configuration -> one run, or the sweeper that makes many."""
+
+import sys
+from argparse import Namespace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from bpexp.cli import refuse
+from bpexp.config import ConfigError, Fault, RunConfig, explain
+from bpexp.experiment import run
+from bpexp.sweep.names import config_dir, sort_words
+from bpexp.sweep.reading import read
+from bpexp.sweep.screen import closing, run_bar
+from bpexp.tracking.notes import table_row
+from bpexp.tracking.sink import MlflowSink, run_name
+from bpexp.tracking.store import connect, resolve
+
+__all__ = ["Job", "main"]
+
+INTERRUPTED = 130  # exit code of a command that Ctrl-C ended, as the shell has it
+
+
+def main() -> None:
+    """`python -m bpexp`: check the words, then hand over to Hydra."""
+    _register()
+    arguments = get_args_parser().parse_args()
+    asks = arguments.help or arguments.hydra_help or arguments.info is not None or arguments.shell_completion
+    try:
+        faults = [] if asks else _check_words(arguments)
+        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(Job(tuple(faults)))()
+    except ConfigError as error:
+        refuse(error)
+    except KeyboardInterrupt:
+        print("bpexp: interrupted", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+
+
+def _check_words(arguments: Namespace) -> list[Fault]:
+    """Refuse a lone run, or `--cfg`, that is wrong; a sweep's wrong words are taken out, and their faults returned for the sweeper to add its own."""
+    sweep = arguments.multirun or any(word.startswith("hydra.mode=") for word in arguments.overrides)
+    main_folder = Path(arguments.config_path or config_dir())
+    folders = [main_folder, *([Path(arguments.config_dir)] if arguments.config_dir else [])]
+    good, faults = sort_words(arguments.overrides, folders, sweep=sweep)
+    if sweep:
+        wrong = set(arguments.overrides) - set(good)
+        sys.argv = [word for word in sys.argv if word not in wrong]
+        return faults
+    plain = len(folders) == 1 and arguments.config_name is None and arguments.config_path is None
+    if plain and arguments.cfg is None:  # before Hydra makes a folder for the run
+        with hydra.initialize_config_dir(str(main_folder), version_base="1.3"):
+            faults += _lone_faults(hydra.compose("config", good))
+    if faults:
+        raise ConfigError(faults)
+    return []
+
+
+def _lone_faults(config: DictConfig) -> list[Fault]:
+    """All that is wrong with a lone run, and with the store it would go to."""
+    try:
+        tracking = read(config).config.tracking
+        connect(resolve(tracking.uri), tracking.experiment)
+    except ConfigError as error:
+        return error.faults
+    return []
+
+
+def _register() -> None:
+    """What Hydra finds in `conf/` rests on the schema's defaults; `--help` on its annotations."""
+    defaults = asdict(replace(RunConfig(), output=None))  # the output follows from the loss
+    ConfigStore.instance().store(name="schema", node=defaults)
+    OmegaConf.register_new_resolver("bpexp.explain", lambda: explain(RunConfig, RunConfig()), replace=True)
+
+
+@dataclass(frozen=True)
+class Job:
+    """The task function of Hydra: one composed configuration -> one run in MLflow, whose id it returns.
+
+    `faults` are those found in the words as typed, which are gone by now: a sweep adds them to what it finds itself.
+    """
+
+    faults: tuple[Fault, ...] = ()
+
+    def __call__(self, config: DictConfig) -> str:
+        prepared = read(config)
+        settings, told = prepared.config, HydraConfig.get()
+        store = connect(resolve(settings.tracking.uri, Path(told.runtime.cwd)), settings.tracking.experiment)
+        lone = told.mode == RunMode.RUN
+        sink = MlflowSink(store, job=0 if lone else told.job.num)
+        name = settings.tracking.run_name or run_name(settings)
+        with run_bar(name) as progress:
+            records = run(prepared, sink, progress)
+        if lone:
+            closing([table_row(name, records.summary, records.outcome)], store, settings.tracking.experiment)
+        return str(sink.run_id)

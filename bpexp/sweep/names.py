@@ -1,0 +1,96 @@
+"""Are these keys ours?  Checked on the words as typed, before Hydra composes anything, because Hydra stops at the first wrong one."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, QuotedString, ValueType
+from hydra.errors import HydraException
+
+import bpexp
+from bpexp.config import Fault, RunConfig, keys, nearest, unknown_key
+
+__all__ = ["config_dir", "groups", "sort_words"]
+
+
+def config_dir() -> Path:
+    """Where the configuration lies: beside the package in a checkout, inside it in a wheel."""
+    package = Path(bpexp.__file__).resolve().parent
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def groups(folders: Iterable[Path]) -> dict[str, list[str]]:
+    """Every configuration group with its options: a folder and its files."""
+    found: dict[str, list[str]] = {}
+    for folder in (inner for outer in folders if outer.is_dir() for inner in sorted(outer.iterdir()) if inner.is_dir() and inner.name != "hydra"):
+        found[folder.name] = sorted({*found.get(folder.name, []), *(file.stem for file in folder.glob("*.yaml"))})
+    return found
+
+
+def sort_words(words: Sequence[str], folders: Iterable[Path], *, sweep: bool) -> tuple[list[str], list[Fault]]:
+    """The overrides that name keys of ours or of Hydra's, and the faults of all others."""
+    good, faults, options = [], [], groups(folders)
+    for word in words:
+        try:
+            found = _faults(OverridesParser.create().parse_override(word), options, sweep=sweep)
+        except HydraException as error:
+            key, _, value = word.partition("=")
+            found = [Fault(key, value, "must be written key=value" if "=" not in word else f"can't be read ({_short(error)})")]
+        faults.extend(found)
+        if not found:
+            good.append(word)
+    return good, faults
+
+
+def _short(error: BaseException) -> str:
+    return str(error).splitlines()[0]
+
+
+def _faults(override: Override, known: Mapping[str, list[str]], *, sweep: bool) -> list[Fault]:
+    key = override.key_or_group
+    shown = str(override.input_line).partition("=")[2]
+    if key.split("/")[0].split(".")[0] == "hydra":
+        return []  # Hydra's own to check
+    if (must := _refusal(override, known, shown)) or (must := _sweep_refusal(override, sweep=sweep)):
+        return [Fault(key, shown, must)]
+    if key not in known or override.value_type == ValueType.GLOB_CHOICE_SWEEP:
+        return []
+    options = known[key]
+    wrong = [value for value in _choices(override) if value not in options]
+    return [Fault(key, value, f"must be one of {', '.join(options)}{nearest(value, options)}") for value in wrong]
+
+
+def _refusal(override: Override, known: Mapping[str, list[str]], shown: str) -> str:
+    """Why this key can't be set at all; empty where it can."""
+    key = override.key_or_group
+    if override.is_delete():
+        return "keys can't be removed"
+    if key in known or key in keys(RunConfig):
+        return ""
+    if key in _tables():
+        return f"is a table of keys; set one of them, such as {_tables()[key]}=…"
+    return unknown_key(key, shown, RunConfig).must
+
+
+def _sweep_refusal(override: Override, *, sweep: bool) -> str:
+    """Why this key can't take several values, where it does; empty where it may."""
+    if not override.is_sweep_override():
+        return ""
+    if override.key_or_group.startswith("tracking."):
+        return "can't be swept: a sweep is filed in one place"
+    if not sweep:
+        return "several values make a sweep: add -m"
+    return "" if override.is_discrete_sweep() else "must be a list of values, such as 1,2,5 or range(1,5)"
+
+
+def _tables() -> dict[str, str]:
+    """Names that hold keys but are none, with the first key in each."""
+    return {key.partition(".")[0]: key for key in reversed(keys(RunConfig)) if "." in key}
+
+
+def _choices(override: Override) -> list[str]:
+    """The options that an override of a group names."""
+    values: list[Any] = list(override.sweep_iterator()) if override.is_sweep_override() else [override.value()]
+    return [value.text if isinstance(value, QuotedString) else str(value) for value in values]

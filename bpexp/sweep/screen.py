@@ -1,0 +1,97 @@
+"""What a terminal shows: a bar for the sweep, a bar for the run, a table at the end.  Quiet where there is no terminal."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from bpexp.tracking.notes import HEAD, Row
+from bpexp.tracking.store import Store
+
+__all__ = ["closing", "run_bar", "sweep_bar"]
+
+REFRESH_SECONDS = 0.1
+COLOURS = {"trained": "green", "stuck": "yellow", "diverged": "red", "failed": "red"}
+
+
+@dataclass
+class Screen:
+    """The one display that a terminal has room for, while there is one."""
+
+    progress: Progress | None = None
+    sweep: TaskID | None = None
+
+
+_screen = Screen()
+
+
+@contextmanager
+def _display() -> Iterator[Progress]:
+    """The display that is there, or a new one."""
+    if _screen.progress is not None:
+        yield _screen.progress
+        return
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        _screen.progress = progress
+        try:
+            yield progress
+        finally:
+            _screen.progress = None
+
+
+@contextmanager
+def sweep_bar(runs: int) -> Iterator[None]:
+    """A bar over the runs of a sweep: the end of each run's own bar moves it on."""
+    with _display() as progress:
+        _screen.sweep = progress.add_task("sweep", total=runs)
+        try:
+            yield
+        finally:
+            _screen.sweep = None
+
+
+@contextmanager
+def run_bar(name: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar over the steps of one run; call what it yields with (step, steps)."""
+    with _display() as progress:
+        bar = progress.add_task(name, total=None)
+        last = 0.0
+
+        def advance(step: int, steps: int) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if now - last > REFRESH_SECONDS or step == steps:
+                progress.update(bar, completed=step, total=steps)
+                last = now
+
+        try:
+            yield advance
+        finally:
+            progress.remove_task(bar)
+            if _screen.sweep is not None:
+                progress.advance(_screen.sweep)
+
+
+def closing(rows: Sequence[Row], store: Store, experiment: str) -> None:
+    """The table of runs, and the two commands to type next."""
+    console = Console(highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for index, title in enumerate(HEAD):
+        table.add_column(title, justify="right" if 0 < index < len(HEAD) - 1 else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row, style=None if row[-1] == "trained" else COLOURS.get(row[-1]))
+    console.print(table)
+    default = store.uri.endswith("/mlflow.db")
+    served = store.uri.startswith("http")
+    page = f"{store.uri if served else 'http://127.0.0.1:5000'}/#/experiments/{store.experiment_id}/runs?workflowType=machine_learning"
+    report = "python -m bpexp.report"
+    report += "" if experiment == "bpexp" else f" experiment={experiment}"
+    report += "" if default else f" uri={store.uri}"
+    look = "open" if served else "mlflow ui, then open" if default else f"mlflow ui --backend-store-uri {store.uri}, then open"
+    console.print(f"\nnext:  {look} {page}\n       {report}", soft_wrap=True)
