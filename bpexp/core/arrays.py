@@ -22,9 +22,7 @@ LOW, HIGH = 2.0**-16, 2.0**16
 
 def flat(x: Array) -> Array:
     """A view of `x` with one row per run, (R, everything else)."""
-    view = x.view()
-    view.shape = (x.shape[0], -1)  # raises, unlike reshape, where it would have to copy
-    return view
+    return np.reshape(x, (x.shape[0], -1), copy=False)  # raises where it would have to copy
 
 
 def pull_into_range(x: Array, scratch: Array, peak: Array) -> Ints | int:
