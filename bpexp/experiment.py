@@ -21,9 +21,10 @@ from bpexp.core.initializers import INITIALIZERS
 from bpexp.core.losses import LOSSES
 from bpexp.core.network import Architecture, Parameters
 from bpexp.core.optimizers import OPTIMIZERS
+from bpexp.core.probes import PROBES
 from bpexp.core.records import Records
 from bpexp.core.schedule import log_spaced
-from bpexp.core.training import NUMERICS, Split, Task, Training
+from bpexp.core.training import CHUNK, NUMERICS, Split, Task, Training
 from bpexp.datasets import Dataset, load
 
 __all__ = ["NullSink", "Run", "Sink", "prepare", "run", "run_stack", "train"]
@@ -104,13 +105,16 @@ def _sizes(config: RunConfig, dataset: Dataset) -> tuple[int, ...]:
 
 
 def _memory(config: RunConfig, dataset: Dataset) -> int:
-    """Bytes, roughly: weights four times (themselves, gradients, before and change), neurons three times, curves."""
-    sizes = _sizes(config, dataset)
-    weights = sum(a * b for a, b in pairwise(sizes))
+    """Bytes, roughly: what the training keeps, and the float64 copies that the norm of the largest layer takes."""
+    sizes, item = _sizes(config, dataset), np.dtype(config.dtype).itemsize
+    layers = [a * b for a, b in pairwise(sizes)]
+    parts = len(dataset.split.x_train), len(dataset.split.x_test)
+    evaluated = sum(min(CHUNK, part) for part in parts)
     batch = len(dataset.split.x_train) if config.batch_size == "full" else config.batch_size
     assert isinstance(batch, int)
+    kept = 5 * sum(layers) + 4 * batch * sum(sizes) + sum(parts) * (sizes[0] + sizes[-1]) + 3 * evaluated * max(sizes)
     probes = min(config.probe_points, config.steps + 1)
-    return np.dtype(config.dtype).itemsize * (4 * weights + 3 * batch * sum(sizes)) + 8 * (5 * config.steps + 8 * probes * config.depth)
+    return item * kept + 8 * (3 * max(layers) + 5 * config.steps + len(PROBES) * probes * config.depth)
 
 
 def _installed_memory() -> int:
