@@ -15,6 +15,7 @@ from bpexp.tracking.store import Store
 __all__ = ["closing", "run_bar", "sweep_bar"]
 
 REFRESH_SECONDS = 0.1
+PIPED_WIDTH = 250  # a file has room: nothing is folded
 COLOURS = {"trained": "green", "stuck": "yellow", "diverged": "red", "failed": "red"}
 
 
@@ -81,6 +82,8 @@ def run_bar(name: str) -> Iterator[Callable[[int, int], None]]:
 def closing(rows: Sequence[Row], store: Store, experiment: str) -> None:
     """The table of runs, and the two commands to type next."""
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = PIPED_WIDTH
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for index, title in enumerate(HEAD):
         table.add_column(title, justify="right" if 0 < index < len(HEAD) - 1 else "left", overflow="fold")

@@ -58,7 +58,7 @@ def table_row(name: str, summary: Mapping[str, float], outcome: str) -> Row:
     def cell(key: str, form: str) -> str:
         return format(summary[key], form) if key in summary else "–"
 
-    return name, cell("final_loss", ".4f"), cell("final_accuracy_test", ".1%"), cell("delta_decades_per_layer", ".3f"), outcome
+    return name, cell("final_loss", "#.4g"), cell("final_accuracy_test", ".1%"), cell("delta_decades_per_layer", ".3f"), outcome
 
 
 def markdown_table(rows: Iterable[Sequence[Any]]) -> str:
