@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
 from mlflow.entities import Param, Run, RunTag
+from mlflow.exceptions import MlflowException
 
 from bpexp.tracking.notes import Row, markdown_table, table_row
 from bpexp.tracking.sink import common_tags
@@ -38,10 +39,15 @@ class SweepRun:
         runs = {int(run.data.tags["bpexp.job"]): run for run in children(self.store, self.run_id)}
         ids = {job: run.info.run_id for job, run in runs.items()}
         listed = [{"overrides": list(words), "run_id": ids.get(run)} for words, run in zip(jobs, run_of_job, strict=True)]
-        client.log_dict(self.run_id, {"sweep": self.name, "jobs": listed}, MANIFEST)
-        rows = [_row(runs.get(run), words) for words, run in zip(jobs, run_of_job, strict=True)]
+        missing = "not started" if status == "KILLED" else "failed"  # a job that failed before its run was made
+        rows = [_row(runs.get(run), words, missing) for words, run in zip(jobs, run_of_job, strict=True)]
         note = f"{_counted(jobs, 'job')}, {_counted(runs, 'run')}: {self.name}.\n\n{markdown_table(rows)}"
-        client.log_batch(self.run_id, tags=[RunTag("mlflow.note.content", note[:NOTE_LENGTH])])
+        tags = {"mlflow.note.content": note[:NOTE_LENGTH]}
+        try:
+            client.log_dict(self.run_id, {"sweep": self.name, "jobs": listed}, MANIFEST)
+        except (OSError, MlflowException) as error:  # the runs are there all the same: the sweep must not stay open for it
+            status, tags["bpexp.error"] = "FAILED", f"{MANIFEST} could not be written: {str(error).splitlines()[0]}"
+        client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
         client.set_terminated(self.run_id, status)
         return rows
 
@@ -50,10 +56,10 @@ def _counted(things: Sized, noun: str) -> str:
     return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
 
 
-def _row(run: Run | None, words: Sequence[str]) -> Row:
+def _row(run: Run | None, words: Sequence[str], missing: str) -> Row:
     """A job's line in the table, from what its run left in MLflow."""
     if run is None:
-        return table_row(" ".join(words), {}, "not started")
+        return table_row(" ".join(words), {}, missing)
     summary = {key.removeprefix("summary/"): value for key, value in run.data.metrics.items() if key.startswith("summary/")}
     return table_row(str(run.info.run_name), summary, run.data.tags.get("bpexp.outcome", run.info.status.lower()))
 

@@ -1,0 +1,325 @@
+"""A sweep from the command line through to what MLflow holds of it."""
+
+import json
+import math
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+import bpexp
+from bpexp.config import RunConfig, flatten, keys, parse, written
+from bpexp.core.schedule import log_spaced
+from bpexp.experiment import prepare
+from tests.cli import ROOT, command, environment, lines
+
+SMALL = ("steps=60", "width=8", "batch_size=16")
+DEPTHS = (3, 5, 12)
+
+
+class Sweep:
+    """A folder in which a sweep has run, and a client that reads it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+
+    def runs(self) -> list[Run]:
+        found = self.client.get_experiment_by_name("bpexp")
+        assert found is not None
+        return list(self.client.search_runs([found.experiment_id], order_by=["attributes.start_time ASC"]))
+
+    def parents(self) -> list[Run]:
+        return [run for run in self.runs() if run.data.tags["bpexp.kind"] == "sweep"]
+
+    def children(self, parent: Run) -> list[Run]:
+        found = [run for run in self.runs() if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
+        return sorted(found, key=lambda run: int(run.data.tags["bpexp.job"]))
+
+
+@pytest.fixture(scope="module")
+def depths(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sweep, subprocess.CompletedProcess[str]]:
+    folder = tmp_path_factory.mktemp("depths")
+    done = command(folder, "-m", "depth=3,5,12", *SMALL)
+    assert done.returncode == 0, done.stderr
+    return Sweep(folder), done
+
+
+@pytest.fixture
+def child(depths: tuple[Sweep, object]) -> Run:
+    """The net with 12 layers."""
+    sweep, _ = depths
+    return sweep.children(sweep.parents()[0])[-1]
+
+
+def config_of(depth: int) -> RunConfig:
+    return RunConfig(depth=depth, steps=60, width=8, batch_size=16)
+
+
+def test_one_parent_named_after_the_sweep_and_a_child_per_job(depths: tuple[Sweep, object]) -> None:
+    sweep, _ = depths
+    (parent,) = sweep.parents()
+    assert parent.info.run_name == "depth=3,5,12"
+    assert parent.info.status == "FINISHED"
+    assert parent.data.params == {"depth": "3,5,12"}
+    children = sweep.children(parent)
+    assert [run.info.run_name for run in children] == [f"depth={depth} width=8 lr=3" for depth in DEPTHS]
+    assert {run.info.status for run in children} == {"FINISHED"}
+    assert len(sweep.runs()) == 4
+
+
+def test_the_output_ends_with_a_table_and_two_commands(depths: tuple[Sweep, subprocess.CompletedProcess[str]]) -> None:
+    sweep, done = depths
+    printed = lines(done.stdout)
+    assert printed[0].split() == ["run", "loss", "accuracy", "decades", "lost", "per", "layer", "outcome"]
+    for line, run in zip(printed[1:4], sweep.children(sweep.parents()[0]), strict=True):
+        assert line.startswith(str(run.info.run_name))
+        assert line.split()[-1] == run.data.tags["bpexp.outcome"]
+        assert f"{run.data.metrics['summary/final_loss']:#.4g}" in line.split()
+        assert f"{run.data.metrics['summary/final_accuracy_test']:.1%}" in line.split()
+    experiment = sweep.runs()[0].info.experiment_id
+    assert printed[4] == f"next:  mlflow ui, then open http://127.0.0.1:5000/#/experiments/{experiment}/runs?workflowType=machine_learning"
+    assert printed[5].split() == ["python", "-m", "bpexp.report"]
+    assert len(printed) == 6
+
+
+def test_no_bars_and_no_colours_where_there_is_no_terminal(depths: tuple[Sweep, subprocess.CompletedProcess[str]]) -> None:
+    _, done = depths
+    assert done.stderr == ""
+    assert "\x1b" not in done.stdout
+
+
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_metrics_have_the_names_of_the_contract(depths: tuple[Sweep, object], depth: int) -> None:
+    sweep, _ = depths
+    run = sweep.children(sweep.parents()[0])[DEPTHS.index(depth)]
+    names = set(run.data.metrics)
+    for kind in ("grad_norm", "delta_norm"):
+        assert {name for name in names if name.startswith(f"{kind}/")} == {f"{kind}/layer_{k:03d}" for k in range(1, depth + 1)}
+        profiles = {name for name in names if name.startswith(f"profile/log10_{kind}/")}
+        assert len(profiles) == 5
+        assert {f"profile/log10_{kind}/step_000000", f"profile/log10_{kind}/step_000060"} <= profiles
+    assert {"loss/train", "loss/test", "loss/train_full", "accuracy/train", "accuracy/test", "summary/final_loss"} <= names
+    assert ("summary/delta_decades_per_layer" in names) == (depth >= 5)
+
+
+def test_layers_in_mlflow_are_those_of_the_parquet_file(depths: tuple[Sweep, object], child: Run) -> None:
+    sweep, _ = depths
+    layers = pd.read_parquet(sweep.client.download_artifacts(child.info.run_id, "layers.parquet"))
+    assert set(layers["step"]) == set(log_spaced(60, 40))
+    for kind in ("grad_norm", "delta_norm"):
+        for layer in (1, 12):
+            history = sweep.client.get_metric_history(child.info.run_id, f"{kind}/layer_{layer:03d}")
+            rows = layers[layers["layer"] == layer].set_index("step")[f"log10_{kind}"]
+            assert {point.step: point.value for point in history} == {int(step): 10.0**value for step, value in rows.items()}
+
+
+def test_the_depth_profile_is_one_curve_over_layers(depths: tuple[Sweep, object], child: Run) -> None:
+    sweep, _ = depths
+    layers = pd.read_parquet(sweep.client.download_artifacts(child.info.run_id, "layers.parquet"))
+    history = sweep.client.get_metric_history(child.info.run_id, "profile/log10_delta_norm/step_000000")
+    first = layers[layers["step"] == 0]
+    assert {point.step: point.value for point in history} == dict(zip(first["layer"], first["log10_delta_norm"], strict=True))
+    slope = np.polyfit(first["layer"][1:-1], first["log10_delta_norm"][1:-1], 1)[0]
+    assert child.data.metrics["summary/delta_decades_per_layer"] == pytest.approx(slope, rel=1e-9)
+    assert slope > 0.3
+
+
+def test_the_loss_curve(depths: tuple[Sweep, object], child: Run) -> None:
+    sweep, _ = depths
+    curves = pd.read_parquet(sweep.client.download_artifacts(child.info.run_id, "curves.parquet"))
+    history = sweep.client.get_metric_history(child.info.run_id, "loss/train")
+    assert [point.step for point in history] == list(range(61))
+    assert [point.value for point in history] == list(curves["loss_train"])
+
+
+def test_every_point_is_timed_by_its_step_and_is_finite(depths: tuple[Sweep, object]) -> None:
+    sweep, _ = depths
+    with sqlite3.connect(sweep.folder / "mlflow.db") as database:
+        rows = database.execute(
+            "select m.value, m.is_nan, m.timestamp, m.step, r.start_time from metrics m join runs r on m.run_uuid = r.run_uuid"
+        ).fetchall()
+    assert len(rows) > 1000
+    assert all(math.isfinite(value) and abs(value) < 1e308 and not is_nan for value, is_nan, *_ in rows)
+    assert all(timestamp == start + step for *_, timestamp, step, start in rows)
+
+
+def test_parameters_are_the_flattened_configuration(child: Run) -> None:
+    expected = {key: written(value) for key, value in flatten(config_of(12)).items() if not key.startswith("tracking.")}
+    assert child.data.params == expected
+    assert child.data.params["depth"] == "12"
+    assert child.data.params["init.name"] == "xavier"
+
+
+def test_tags(depths: tuple[Sweep, object], child: Run) -> None:
+    sweep, _ = depths
+    (parent,) = sweep.parents()
+    tags = child.data.tags
+    assert tags["bpexp.fingerprint"] == prepare(config_of(12)).fingerprint
+    assert tags["bpexp.sweep"] == parent.info.run_id == parent.data.tags["bpexp.sweep"]
+    assert tags["bpexp.outcome"] == "stuck"
+    assert "bpexp.diverged_at" not in tags
+    assert "openblas" in tags["bpexp.numerics"].lower() or "numpy" in tags["bpexp.numerics"]
+    git = subprocess.run(["git", "-C", str(ROOT), "ls-files", "--error-unmatch", "bpexp/tracking/sink.py"], capture_output=True, check=False)
+    if git.returncode == 0:  # in a checkout
+        head = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        assert tags["mlflow.source.git.commit"] == head.stdout.strip()
+    else:
+        assert "mlflow.source.git.commit" not in tags
+
+
+def test_a_note_says_in_two_sentences_what_happened(depths: tuple[Sweep, object], child: Run) -> None:
+    sweep, _ = depths
+    note = child.data.tags["mlflow.note.content"]
+    first, second = note.split(". ", 1)
+    assert first.startswith("A net of 12 layers was **stuck**")
+    assert f"{child.data.metrics['summary/final_loss']:.4g}" in first
+    assert f"{child.data.metrics['summary/delta_decades_per_layer']:.3g} decades per layer" in second
+    assert second.count(". ") == 0
+    parent_note = sweep.parents()[0].data.tags["mlflow.note.content"]
+    assert parent_note.count("\n| depth=") == 3
+
+
+def test_the_data_set_is_an_input_with_its_digest(child: Run) -> None:
+    (given,) = child.inputs.dataset_inputs
+    assert given.dataset.name == "digits"
+    assert given.dataset.digest == prepare(config_of(12)).dataset.checksum
+    assert [(tag.key, tag.value) for tag in given.tags] == [("mlflow.data.context", "training")]
+
+
+def test_artifacts_hold_the_run(depths: tuple[Sweep, object], child: Run) -> None:
+    sweep, _ = depths
+    folder = Path(sweep.client.download_artifacts(child.info.run_id, ""))
+    assert {path.name for path in folder.iterdir()} == {"config.yaml", "curves.parquet", "layers.parquet", "checkpoint.npz"}
+    read = parse(RunConfig, yaml.safe_load((folder / "config.yaml").read_text()))
+    assert {key: value for key, value in flatten(read).items() if not key.startswith("tracking.")} == {
+        key: value for key, value in flatten(config_of(12)).items() if not key.startswith("tracking.")
+    }
+
+
+def test_numbers_are_bitwise_those_of_the_same_run_alone(depths: tuple[Sweep, object], child: Run) -> None:
+    sweep, _ = depths
+    records = bpexp.train(config_of(12))
+    folder = Path(sweep.client.download_artifacts(child.info.run_id, ""))
+    pd.testing.assert_frame_equal(pd.read_parquet(folder / "curves.parquet"), pd.DataFrame(records.curves), check_exact=True)
+    pd.testing.assert_frame_equal(pd.read_parquet(folder / "layers.parquet"), pd.DataFrame(records.layers), check_exact=True)
+    with np.load(folder / "checkpoint.npz") as saved:
+        assert sorted(saved.files) == [f"W_{k:03d}" for k in range(1, 13)]
+        for k, weights in enumerate(records.weights, start=1):
+            np.testing.assert_array_equal(saved[f"W_{k:03d}"], weights)
+
+
+def test_the_manifest_maps_jobs_to_runs(depths: tuple[Sweep, object]) -> None:
+    sweep, _ = depths
+    (parent,) = sweep.parents()
+    manifest = json.loads(Path(sweep.client.download_artifacts(parent.info.run_id, "manifest.json")).read_text())
+    assert [job["overrides"][0] for job in manifest["jobs"]] == [f"depth={depth}" for depth in DEPTHS]
+    assert [job["run_id"] for job in manifest["jobs"]] == [run.info.run_id for run in sweep.children(parent)]
+
+
+def test_a_run_listed_twice_trains_once_and_a_diverged_one_stops_nothing(depths: tuple[Sweep, object]) -> None:
+    sweep, _ = depths
+    done = command(sweep.folder, "-m", "lr=1e6,0.01,0.010", "depth=3", "activation=linear", "output=linear", "steps=30", "width=8")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    parent = sweep.parents()[-1]
+    diverged, calm = sweep.children(parent)
+    assert parent.info.status == diverged.info.status == calm.info.status == "FINISHED"
+    records = bpexp.train(RunConfig(lr=1e6, depth=3, activation="linear", output="linear", steps=30, width=8))
+    assert diverged.data.tags["bpexp.outcome"] == "diverged"
+    assert diverged.data.tags["bpexp.diverged_at"] == str(records.diverged_at)
+    assert f"step {records.diverged_at}" in diverged.data.tags["mlflow.note.content"]
+    assert calm.data.tags["bpexp.outcome"] != "diverged"
+    manifest = json.loads(Path(sweep.client.download_artifacts(parent.info.run_id, "manifest.json")).read_text())
+    assert [job["run_id"] for job in manifest["jobs"]] == [diverged.info.run_id, calm.info.run_id, calm.info.run_id]
+    assert sum("lr=0.01" in line for line in lines(done.stdout)) == 2
+    with sqlite3.connect(sweep.folder / "mlflow.db") as database:
+        assert database.execute("select count(*) from metrics where is_nan or abs(value) > 1.7e308").fetchone() == (0,)
+
+
+def started(sweep: Sweep, *words: str) -> subprocess.Popen[str]:
+    line = [sys.executable, "-m", "bpexp", "-m", *words]
+    return subprocess.Popen(line, cwd=sweep.folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_runs(sweep: Sweep, process: subprocess.Popen[str], count: int) -> None:
+    """Until there are `count` runs in the store."""
+    deadline = time.monotonic() + 120
+    while len(sweep.runs()) < count:
+        assert time.monotonic() < deadline, f"never came to {count} runs"
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.2)
+
+
+def test_a_job_that_fails_is_told_and_the_others_go_on(depths: tuple[Sweep, object], tmp_path: Path) -> None:
+    """A real failure: a data file that was there when the sweep was checked is gone when its job starts."""
+    sweep, _ = depths
+    paths = [tmp_path / f"{name}.npz" for name in "abc"]
+    for seed, path in enumerate(paths):
+        np.savez(path, x=np.random.default_rng(seed).standard_normal((8, 3)), y=np.arange(8) % 2)
+    rest = ["steps=60000", "depth=2", "width=4", "batch_size=4"]
+    process = started(sweep, "data=npz", f"data.path={','.join(map(str, paths))}", *rest)
+    try:
+        wait_for_runs(sweep, process, len(sweep.runs()) + 2)
+        paths[1].unlink()
+        printed, errors = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 1
+    gone = f"data.path={paths[1]}"
+    assert lines(errors) == [f"bpexp: failed: data=npz {gone} {' '.join(rest)}: ConfigError: {gone}: no such file"]
+    assert [line.split()[-1] for line in lines(printed)[1:4]][1] == "failed"
+    parent = sweep.parents()[-1]
+    assert parent.info.status == "FAILED"
+    assert [run.info.status for run in sweep.children(parent)] == ["FINISHED", "FINISHED"]
+
+
+def test_a_store_that_takes_no_artifacts_fails_the_runs_in_one_line_each(depths: tuple[Sweep, object], tmp_path: Path) -> None:
+    """A file stands where the runs' artifacts would go."""
+    sweep, _ = depths
+    experiment = sweep.client.create_experiment("in the way", artifact_location=str(tmp_path / "file"))
+    (tmp_path / "file").write_text("not a folder")
+    done = command(sweep.folder, "-m", "depth=2,3", "steps=3", "width=4", "tracking.experiment='in the way'")
+    assert done.returncode == 1
+    assert [line.split(": ")[:2] for line in lines(done.stderr)] == [["bpexp", "failed"]] * 2
+    runs = sweep.client.search_runs([experiment])
+    assert [run.info.status for run in runs] == ["FAILED"] * 3
+    assert all(run.data.tags["bpexp.error"] for run in runs)
+
+
+@pytest.fixture
+def interrupted(depths: tuple[Sweep, object]) -> tuple[Sweep, Run, int, str]:
+    """A sweep that Ctrl-C ended in its second run."""
+    sweep, _ = depths
+    process = started(sweep, "steps=20,5000000", "depth=3", "width=4", "probe_points=3")
+    try:
+        wait_for_runs(sweep, process, len(sweep.runs()) + 3)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    return sweep, sweep.parents()[-1], process.returncode, errors
+
+
+def test_ctrl_c_closes_the_run_and_the_sweep(interrupted: tuple[Sweep, Run, int, str]) -> None:
+    sweep, parent, code, errors = interrupted
+    assert code == 130
+    assert lines(errors) == ["bpexp: interrupted"]
+    assert parent.info.status == "KILLED"
+    first, second = sweep.children(parent)
+    assert first.info.status == "FINISHED"
+    assert second.info.status == "KILLED"
+    assert second.info.end_time is not None
+
+
+def test_every_key_of_the_schema_is_a_parameter(child: Run) -> None:
+    assert set(child.data.params) == {key for key in keys(RunConfig) if not key.startswith("tracking.")}
