@@ -1,8 +1,11 @@
-"""The Hydra app: words -> checked configuration -> one run, or the sweeper that makes many."""
+"""The Hydra app: words -> checked configuration -> one run, or the sweeper that makes many.
+
+MLflow takes over a second to import: it is imported once there is something to track, so that a refusal comes at once.
+"""
 
 import sys
 from argparse import Namespace
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import hydra
@@ -19,8 +22,6 @@ from bpexp.sweep.names import config_dir, sort_words
 from bpexp.sweep.reading import read
 from bpexp.sweep.screen import closing, run_bar
 from bpexp.tracking.notes import table_row
-from bpexp.tracking.sink import MlflowSink, run_name
-from bpexp.tracking.store import connect, resolve
 
 __all__ = ["Job", "main"]
 
@@ -55,17 +56,20 @@ def _check_words(arguments: Namespace) -> list[Fault]:
     plain = len(folders) == 1 and arguments.config_name is None and arguments.config_path is None
     if plain and arguments.cfg is None:  # before Hydra makes a folder for the run
         with hydra.initialize_config_dir(str(main_folder), version_base="1.3"):
-            faults += _lone_faults(hydra.compose("config", good))
+            faults += _lone_faults(hydra.compose("config", good), store=not faults)
     if faults:
         raise ConfigError(faults)
     return []
 
 
-def _lone_faults(config: DictConfig) -> list[Fault]:
-    """All that is wrong with a lone run, and with the store it would go to."""
+def _lone_faults(config: DictConfig, *, store: bool) -> list[Fault]:
+    """All that is wrong with a lone run and, where the rest is right, with the store it would go to."""
     try:
         tracking = read(config).config.tracking
-        connect(resolve(tracking.uri), tracking.experiment)
+        if store:
+            from bpexp.tracking.store import connect, resolve
+
+            connect(resolve(tracking.uri), tracking.experiment)
     except ConfigError as error:
         return error.faults
     return []
@@ -73,7 +77,7 @@ def _lone_faults(config: DictConfig) -> list[Fault]:
 
 def _register() -> None:
     """What Hydra finds in `conf/` rests on the schema's defaults; `--help` on its annotations."""
-    defaults = asdict(replace(RunConfig(), output=None))  # the output follows from the loss
+    defaults = asdict(RunConfig()) | {"output": None}  # the output follows from the loss
     ConfigStore.instance().store(name="schema", node=defaults)
     OmegaConf.register_new_resolver("bpexp.explain", lambda: explain(RunConfig, RunConfig()), replace=True)
 
@@ -88,6 +92,9 @@ class Job:
     faults: tuple[Fault, ...] = ()
 
     def __call__(self, config: DictConfig) -> str:
+        from bpexp.tracking.sink import MlflowSink, run_name
+        from bpexp.tracking.store import connect, resolve
+
         prepared = read(config)
         settings, told = prepared.config, HydraConfig.get()
         store = connect(resolve(settings.tracking.uri, Path(told.runtime.cwd)), settings.tracking.experiment)

@@ -4,13 +4,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from bpexp.tracking.notes import HEAD, Row
-from bpexp.tracking.store import Store
+
+if TYPE_CHECKING:
+    from bpexp.tracking.store import Store
 
 __all__ = ["closing", "run_bar", "sweep_bar"]
 
@@ -79,7 +82,7 @@ def run_bar(name: str) -> Iterator[Callable[[int, int], None]]:
                 progress.advance(_screen.sweep)
 
 
-def closing(rows: Sequence[Row], store: Store, experiment: str) -> None:
+def closing(rows: Sequence[Row], store: "Store", experiment: str) -> None:
     """The table of runs, and the two commands to type next."""
     console = Console(highlight=False)
     if not console.is_terminal:

@@ -20,9 +20,6 @@ from bpexp.experiment import Run
 from bpexp.sweep.names import config_dir, sort_words
 from bpexp.sweep.reading import read
 from bpexp.sweep.screen import closing, sweep_bar
-from bpexp.tracking.parent import SweepRun
-from bpexp.tracking.sink import run_name
-from bpexp.tracking.store import connect, resolve
 
 __all__ = ["Sweeper"]
 
@@ -108,6 +105,9 @@ class Sweeper(BasicSweeper):
     # ------------------------------------------------------------------------------------------ running
 
     def _launch(self, plan: Plan, overrides: Sequence[Override]) -> Sequence[JobReturn]:
+        from bpexp.tracking.parent import SweepRun
+        from bpexp.tracking.store import connect, resolve
+
         assert self.config is not None
         assert self.launcher is not None
         tracking = plan.runs[0].config.tracking
@@ -143,6 +143,8 @@ def _name(swept: Mapping[str, str], overrides: Sequence[Override]) -> str:
 
 def _filing(parent: str, config: RunConfig, swept: Mapping[str, str]) -> list[str]:
     """The overrides that file a job under the sweep, with a name that tells what is special about it."""
+    from bpexp.tracking.sink import run_name
+
     values = flatten(config)
     name = config.tracking.run_name or run_name(config, {key: values.get(key, values.get(f"{key}.name")) for key in swept})
     quoted = name.replace("\\", "\\\\").replace("'", "\\'")

@@ -1,0 +1,177 @@
+"""What a user types, and what is said to what is wrong."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from omegaconf import OmegaConf
+
+import bpexp
+from bpexp.config import RunConfig, flatten, keys
+from bpexp.sweep.names import config_dir, groups
+from tests.cli import command, lines
+
+
+def untouched(folder: Path) -> bool:
+    return list(folder.iterdir()) == []
+
+
+def refused(folder: Path, *words: str) -> list[str]:
+    """The lines in which a command is refused; nothing else is said or done."""
+    before = set(folder.iterdir())
+    done = command(folder, *words)
+    assert done.returncode == 2, (done.stdout, done.stderr)
+    assert done.stdout == ""
+    assert set(folder.iterdir()) == before
+    found = lines(done.stderr)
+    assert all(line.startswith("bpexp: ") for line in found), done.stderr
+    return [line.removeprefix("bpexp: ") for line in found]
+
+
+def test_all_faults_of_all_jobs_at_once(tmp_path: Path) -> None:
+    found = refused(tmp_path, "-m", "depth=10,0", "lr=-1,abc")
+    assert sorted(found) == [
+        "depth=0: must be a whole number, at least 1, at most 10,000",
+        "lr=-1: must be a number, above 0",
+        "lr=abc: must be a number, above 0",
+    ]
+
+
+WRONG = {
+    "typo": (["dpeth=3"], ["dpeth=3: no such key; did you mean 'depth'?"]),
+    "typo in a table": (["init.sigma=2"], ["init.sigma=2: no such key; did you mean 'init.sigma_w2'?"]),
+    "no key at all": (["xyzzy=1"], ["xyzzy=1: no such key; --help lists all keys"]),
+    "unknown option": (["init=xaver"], [f"init=xaver: must be one of {', '.join(groups([config_dir()])['init'])}; did you mean 'xavier'?"]),
+    "whole number": (["depth=2.5"], ["depth=2.5: must be a whole number, at least 1, at most 10,000"]),
+    "truth": (["bias=maybe"], ["bias=maybe: must be true or false"]),
+    "no number": (["lr=nan"], ["lr=nan: must be a number, above 0"]),
+    "an unknown activation": (
+        ["activation=sigmoit"],
+        ["activation=sigmoit: must be one of erf, linear, relu, sigmoid, tanh; did you mean 'sigmoid'?"],
+    ),
+    "batch larger than the data": (
+        ["batch_size=5000"],
+        ["batch_size=5000: must be at most 1,438, the training samples of data=digits, or full"],
+    ),
+    "output and loss": (["loss=cross_entropy", "output=sigmoid"], ["output=sigmoid: must be softmax with loss=cross_entropy"]),
+    "a table": (["init.name=he", "data={}"], ["data={}: must be one of digits, mnist, npz, synthetic"]),
+    "no equals sign": (["depth"], ["depth: must be written key=value"]),
+    "an added key": (["+foo=1"], ["foo=1: no such key; --help lists all keys"]),
+    "a removed key": (["~depth"], ["depth: keys can't be removed"]),
+    "a missing file": (["data=npz", "data.path=no.npz"], ["data.path=no.npz: no such file"]),
+    "a foreign store": (["tracking.uri=nonsense://x"], None),
+    "two at once": (
+        ["depth=0", "widht=3"],
+        ["widht=3: no such key; did you mean 'width'?", "depth=0: must be a whole number, at least 1, at most 10,000"],
+    ),
+}
+
+
+@pytest.mark.parametrize("words", WRONG)
+def test_a_lone_run_is_refused(tmp_path: Path, words: str) -> None:
+    typed, expected = WRONG[words]
+    found = refused(tmp_path, *typed)
+    if expected is None:
+        assert len(found) == 1
+        assert found[0].startswith("tracking.uri=nonsense://x: must be")
+    else:
+        assert found == expected
+
+
+@pytest.mark.parametrize("words", [name for name in WRONG if name != "a foreign store"])
+def test_a_sweep_is_refused_alike(tmp_path: Path, words: str) -> None:
+    typed, expected = WRONG[words]
+    assert expected is not None
+    assert sorted(refused(tmp_path, "-m", "seed=0,1", *typed)) == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    ("words", "must"),
+    [
+        (["depth=1,2"], "depth=1,2: several values make a sweep: add -m"),
+        (["-m", "lr=interval(0,1)"], "lr=interval(0,1): must be a list of values, such as 1,2,5 or range(1,5)"),
+        (["-m", "tracking.experiment=a,b"], "tracking.experiment=a,b: can't be swept: a sweep is filed in one place"),
+        (["-m", "init=he,lecan"], f"init=lecan: must be one of {', '.join(groups([config_dir()])['init'])}; did you mean 'lecun'?"),
+        (["--cfg", "job", "dpeth=3"], "dpeth=3: no such key; did you mean 'depth'?"),
+        (["-m", "hydra.mode=MULTIRUN", "depth=0"], "depth=0: must be a whole number, at least 1, at most 10,000"),
+    ],
+)
+def test_sweeps_that_are_none(tmp_path: Path, words: list[str], must: str) -> None:
+    assert refused(tmp_path, *words) == [must]
+
+
+def test_what_cannot_be_read(tmp_path: Path) -> None:
+    (line,) = refused(tmp_path, "depth=[1")
+    assert line.startswith("depth=[1: can't be read (")
+
+
+def test_targets_outside_the_range_of_the_output(tmp_path: Path) -> None:
+    np.savez(tmp_path / "wide.npz", x=np.ones((10, 2)), y=np.linspace(-3, 3, 10))
+    (line,) = refused(tmp_path, "data=npz", "data.path=wide.npz", "batch_size=2")
+    assert line == "output=sigmoid: reaches 0 … 1, but the targets of data=npz lie in -3 … 3"
+
+
+def test_help_explains_every_key(tmp_path: Path) -> None:
+    done = command(tmp_path, "--help")
+    assert done.returncode == 0
+    assert untouched(tmp_path)
+    explained = {line.split("=")[0].strip() for line in done.stdout.splitlines() if line.startswith("  ") and "=" in line}
+    assert set(keys(RunConfig)) <= explained
+    for group, options in groups([config_dir()]).items():
+        assert f"{group}: {', '.join(options)}" in done.stdout
+
+
+def test_cfg_job_shows_the_defaults(tmp_path: Path) -> None:
+    done = command(tmp_path, "--cfg", "job")
+    assert done.returncode == 0
+    assert untouched(tmp_path)
+    shown = flatten_mapping(yaml.safe_load(done.stdout))
+    defaults = flatten(RunConfig())
+    assert shown == defaults | {"output": None}  # which output it is, the loss decides
+
+
+def flatten_mapping(values: dict[str, object], prefix: str = "") -> dict[str, object]:
+    found: dict[str, object] = {}
+    for key, value in values.items():
+        found |= flatten_mapping(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
+def test_every_option_of_every_group_composes_to_what_it_says() -> None:
+    for group, options in groups([config_dir()]).items():
+        for option in options:
+            assert OmegaConf.load(config_dir() / group / f"{option}.yaml")["name"] == option
+
+
+def test_a_lone_run_a_range_and_a_choice_of_options(tmp_path: Path) -> None:
+    small = ("steps=5", "width=4", "depth=2")
+    lone = command(tmp_path, *small, "hydra.job.chdir=true")
+    assert lone.returncode == 0, lone.stderr
+    assert lines(lone.stdout)[1].startswith("depth=2 width=4 lr=3")
+    assert (tmp_path / "mlflow.db").exists()  # also where Hydra changes the folder
+    done = command(tmp_path, "-m", *small, "seed=range(0,2)", "init=glob(*,exclude=[s*,l*,x*,g*])", "bias=true")
+    assert done.returncode == 0, done.stderr
+    found = bpexp.load_runs("latest", f"sqlite:///{tmp_path}/mlflow.db")
+    assert found.sweep_name == "seed=range(0,2) init=glob(*,exclude=[s*,l*,x*,g*])"
+    assert list(zip(found.runs["seed"], found.runs["init.name"], strict=True)) == [(0, "he"), (0, "orthogonal"), (1, "he"), (1, "orthogonal")]
+    assert set(found.runs["name"]) == {f"depth=2 width=4 lr=3 seed={seed} init={init}" for seed in (0, 1) for init in ("he", "orthogonal")}
+    assert all(found.runs["bias"])
+    mode = command(tmp_path, *small, "hydra.mode=MULTIRUN", "lr=1,2")
+    assert mode.returncode == 0, mode.stderr
+    assert list(bpexp.load_runs("latest", f"sqlite:///{tmp_path}/mlflow.db").runs["lr"]) == [1.0, 2.0]
+
+
+def test_another_store_and_experiment_are_named_in_the_commands_to_type_next(tmp_path: Path) -> None:
+    done = command(tmp_path, "steps=2", "width=4", "depth=2", "tracking.uri=sqlite:///sub/runs.db", "tracking.experiment=mine")
+    assert done.returncode == 0, done.stderr
+    where = f"sqlite:///{tmp_path}/sub/runs.db"
+    assert f"mlflow ui --backend-store-uri {where}" in done.stdout
+    assert f"python -m bpexp.report experiment=mine uri={where}" in done.stdout
+    assert len(bpexp.load_runs(uri=where, experiment="mine").runs) == 1
+
+
+def test_tab_completion_is_hydras(tmp_path: Path) -> None:
+    done = command(tmp_path, "-sc", "install=bash")
+    assert done.returncode == 0
+    assert "complete" in done.stdout

@@ -1,0 +1,285 @@
+"""The sink and the reader against a real SQLite store."""
+
+import json
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import bpexp
+from bpexp.config import ConfigError, RunConfig, TrackingConfig, check
+from bpexp.core.records import Records
+from bpexp.experiment import NullSink, Run, prepare, run
+from bpexp.tracking.reader import NoRunsError, load_runs
+from bpexp.tracking.sink import LOSS_POINTS, MlflowSink, run_name
+from bpexp.tracking.store import Store, connect, exists, resolve
+from tests.cli import environment
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    folder = tmp_path_factory.mktemp("store")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)  # where MLflow puts the artifacts
+        return connect(resolve(None, folder), "bpexp")
+
+
+def trained(**changes: object) -> tuple[Run, Records]:
+    settings: dict[str, object] = {"depth": 4, "width": 6, "steps": 30} | changes
+    prepared = prepare(check(RunConfig(**settings)))  # type: ignore[arg-type]
+    return prepared, run(prepared, NullSink())
+
+
+def rows(store: Store, run_id: str | None) -> set[tuple[object, ...]]:
+    """All points of a run in the database, with their multiplicity by primary key."""
+    with sqlite3.connect(store.uri.removeprefix("sqlite:///")) as database:
+        found = database.execute("select key, step, timestamp, value from metrics where run_uuid = ?", (run_id,)).fetchall()
+    assert len(found) == len(set(found))
+    return set(found)
+
+
+def test_sending_twice_stores_once(store: Store) -> None:
+    prepared, records = trained()
+    sink = MlflowSink(store)
+    sink.open(prepared)
+    sink.update(records)
+    once = rows(store, sink.run_id)
+    assert len(once) == 31 + 4 * 31 + 2 * 4 * 31  # loss/train, four curves and two norms of four layers, at 31 steps
+    sink.update(records)
+    assert rows(store, sink.run_id) == once
+    sink.sent = -1  # as after a crash: what was sent is not known
+    sink.update(records)
+    assert rows(store, sink.run_id) == once
+    sink.close(records)
+    assert rows(store, sink.run_id) > once
+    assert store.client.get_run(str(sink.run_id)).info.status == "FINISHED"
+
+
+def test_updates_on_the_way_come_to_the_same_points(store: Store) -> None:
+    """Records cut at step 12, then whole, leave what one update leaves."""
+    prepared, whole = trained()
+    part = Records(
+        {name: column[:13] for name, column in whole.curves.items()},
+        {name: column[whole.layers["step"] <= 12] for name, column in whole.layers.items()},
+        whole.plateau,
+        None,
+        whole.weights,
+        whole.biases,
+    )
+    stepwise, at_once = MlflowSink(store), MlflowSink(store)
+    for sink in (stepwise, at_once):
+        sink.open(prepared)
+    stepwise.update(part)
+    assert max(step for _, step, *_ in rows(store, stepwise.run_id)) == 12  # type: ignore[type-var]
+    for sink in (stepwise, at_once):
+        sink.close(whole)
+    kept = [{(key, step, value) for key, step, _, value in rows(store, sink.run_id)} for sink in (stepwise, at_once)]
+    assert kept[0] == kept[1]
+
+
+@pytest.mark.parametrize(("error", "status"), [(KeyboardInterrupt(), "KILLED"), (SystemExit(1), "KILLED"), (ValueError("no\nsecond line"), "FAILED")])
+def test_an_aborted_run_says_why(store: Store, error: BaseException, status: str) -> None:
+    prepared, records = trained()
+    sink = MlflowSink(store)
+    sink.open(prepared)
+    sink.update(records)
+    sink.abort(error)
+    found = store.client.get_run(str(sink.run_id))
+    assert found.info.status == status
+    assert found.data.tags["bpexp.error"].startswith(type(error).__name__)
+    assert "second line" not in found.data.tags["bpexp.error"]
+    assert "bpexp.outcome" not in found.data.tags
+    assert found.data.metrics  # what was sent is kept
+
+
+def test_a_finished_run_cannot_be_aborted_any_more(store: Store) -> None:
+    prepared, records = trained()
+    sink = MlflowSink(store)
+    sink.open(prepared)
+    sink.close(records)
+    sink.abort(RuntimeError("a neighbour failed"))
+    assert store.client.get_run(str(sink.run_id)).info.status == "FINISHED"
+
+
+def test_more_quantities_per_layer_on_request(store: Store) -> None:
+    tracking = TrackingConfig(layers=["saturated", "update_ratio"])
+    prepared, records = trained(tracking=tracking)
+    sink = MlflowSink(store)
+    run(prepared, sink)
+    names = {str(key) for key, *_ in rows(store, sink.run_id)}
+    assert {name.split("/")[0] for name in names if "layer_" in name} == {"saturated", "update_ratio"}
+    found = {step: value for key, step, _, value in rows(store, sink.run_id) if key == "update_ratio/layer_002"}
+    layers = pd.DataFrame(records.layers).query("layer == 2")
+    expected = {int(step): 10.0**value for step, value in zip(layers["step"], layers["log10_update_ratio"], strict=True)}
+    assert found == expected
+
+
+def test_norms_beyond_float64_are_left_out_and_are_in_the_file(store: Store) -> None:
+    prepared, records = trained(depth=600, width=4, steps=3, init=bpexp.InitConfig(name="standard"))
+    sink = MlflowSink(store)
+    run(prepared, sink)
+    first = records.profile("log10_grad_norm", 0)
+    assert np.isfinite(first).all()
+    assert first[0] < -400  # far below the smallest float64
+    kept = {key for key, step, *_ in rows(store, sink.run_id) if str(key).startswith("grad_norm/") and step == 0}
+    assert kept == {f"grad_norm/layer_{k:03d}" for k in range(1, 601) if first[k - 1] > np.log10(np.finfo(np.float64).tiny)}
+    saved = pd.read_parquet(store.client.download_artifacts(str(sink.run_id), "layers.parquet"))
+    assert list(saved.query("step == 0")["log10_grad_norm"]) == list(first)
+
+
+def test_a_norm_of_exactly_zero_is_sent_as_zero(store: Store) -> None:
+    """Neurons of a relu that are all off pass no gradient on."""
+    prepared, records = trained(depth=3, width=1, activation="relu", seed=1, steps=1)
+    for seed in range(1, 50):
+        prepared, records = trained(depth=3, width=1, activation="relu", seed=seed, steps=1)
+        if np.isneginf(records.profile("log10_grad_norm", 0)[0]):
+            break
+    else:
+        pytest.fail("no seed with a dead neuron")
+    sink = MlflowSink(store)
+    run(prepared, sink)
+    assert {value for key, step, _, value in rows(store, sink.run_id) if key == "grad_norm/layer_001" and step == 0} == {0.0}
+
+
+def test_a_long_run_sends_a_thinned_loss_curve(store: Store) -> None:
+    prepared, _ = trained(steps=1500)
+    sink = MlflowSink(store)
+    records = run(prepared, sink)
+    sent = {step: value for key, step, _, value in rows(store, sink.run_id) if key == "loss/train"}
+    assert len(sent) == LOSS_POINTS
+    assert {0, 1, 2, 1500} <= set(sent)
+    assert all(value == records.curves["loss_train"][step] for step, value in sent.items())  # type: ignore[index]
+    saved = pd.read_parquet(store.client.download_artifacts(str(sink.run_id), "curves.parquet"))
+    assert len(saved) == 1501
+
+
+def test_a_name_tells_depth_width_lr_and_what_is_swept() -> None:
+    config = RunConfig(depth=7, width=9, lr=0.25)
+    assert run_name(config) == "depth=7 width=9 lr=0.25"
+    assert run_name(config, {"depth": 7, "bias": True, "data.path": None}) == "depth=7 width=9 lr=0.25 bias=true data.path=null"
+
+
+# ---------------------------------------------------------------------------------------------- the reader
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, list[Records]]:
+    """A store with two runs of one name and one that failed."""
+    folder = tmp_path_factory.mktemp("filled")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        store = connect(resolve(None, folder), "bpexp")
+    kept = []
+    for seed in (0, 1):
+        prepared, records = trained(seed=seed, depth=5, batch_size="full", lr=1e-05, steps=4)
+        sink = MlflowSink(store)
+        run(prepared, sink)
+        kept.append(records)
+    failed = MlflowSink(store)
+    failed.open(prepared)
+    failed.abort(RuntimeError("power cut"))
+    return store.uri, kept
+
+
+def test_frames_are_typed_and_whole(filled: tuple[str, list[Records]]) -> None:
+    uri, records = filled
+    found = load_runs(uri=uri)
+    assert list(found.runs["status"]) == ["FINISHED", "FINISHED", "FAILED"]
+    assert found.runs["depth"].tolist() == [5, 5, 5]
+    assert pd.api.types.is_integer_dtype(found.runs["depth"])
+    assert pd.api.types.is_float_dtype(found.runs["lr"])
+    assert found.runs["lr"].tolist() == [1e-05] * 3
+    assert pd.api.types.is_bool_dtype(found.runs["bias"])
+    assert found.runs["batch_size"].tolist() == ["full"] * 3
+    assert found.runs["init.name"].tolist() == ["xavier"] * 3
+    assert found.runs["outcome"].tolist()[:2] == [record.outcome for record in records]
+    assert pd.isna(found.runs["outcome"][2])
+    assert found.runs["error"][2] == "RuntimeError: power cut"
+    assert found.runs["delta_decades_per_layer"].tolist()[:2] == [record.delta_decades_per_layer for record in records]
+    assert str(found.runs["start_time"].dtype).endswith("UTC]")
+    for run_id, record in zip(found.runs["run_id"], records, strict=False):
+        mine = found.curves[found.curves["run_id"] == run_id].drop(columns="run_id").reset_index(drop=True)
+        pd.testing.assert_frame_equal(mine, pd.DataFrame(record.curves), check_exact=True)
+        layers = found.layers[found.layers["run_id"] == run_id].drop(columns="run_id").reset_index(drop=True)
+        pd.testing.assert_frame_equal(layers, pd.DataFrame(record.layers), check_exact=True)
+    assert set(found.curves["run_id"]) == set(found.runs["run_id"][:2])
+
+
+def test_a_run_by_id_by_name_and_the_newest(filled: tuple[str, list[Records]]) -> None:
+    uri, _ = filled
+    everything = load_runs(uri=uri).runs
+    assert load_runs(everything["run_id"][0], uri).runs["seed"].tolist() == [0]
+    assert load_runs(everything["name"][0], uri).runs["run_id"].tolist() == [everything["run_id"][2]]  # of one name, the newest
+    assert load_runs("latest", uri).runs["run_id"].tolist() == [everything["run_id"][2]]
+
+
+def test_nothing_to_read_is_told_in_a_line(filled: tuple[str, list[Records]], tmp_path: Path) -> None:
+    uri, _ = filled
+    missing = f"sqlite:///{tmp_path}/none.db"
+    for line, arguments in {
+        f"uri={missing}: no such store": {"uri": missing},
+        "experiment=other: no such experiment": {"uri": uri, "experiment": "other"},
+        "sweep=ghost: no sweep or run of this name": {"uri": uri, "sweep": "ghost"},
+    }.items():
+        with pytest.raises(NoRunsError) as refused:
+            load_runs(**arguments)
+        assert str(refused.value).startswith(line)
+        assert "\n" not in str(refused.value)
+    assert list(tmp_path.iterdir()) == []  # looking makes nothing
+
+
+def test_artifacts_that_are_gone_are_told(filled: tuple[str, list[Records]], tmp_path: Path) -> None:
+    uri, _ = filled
+    copy = tmp_path / "mlflow.db"
+    copy.write_bytes(Path(uri.removeprefix("sqlite:///")).read_bytes())
+    with sqlite3.connect(copy) as database:
+        database.execute("update runs set artifact_uri = ?", (str(tmp_path / "moved"),))
+    with pytest.raises(NoRunsError, match=r"curves\.parquet of run .* was the folder moved or deleted"):
+        load_runs(uri=f"sqlite:///{copy}")
+
+
+# ---------------------------------------------------------------------------------------------- the store
+
+
+def test_six_processes_that_start_together_on_no_database(tmp_path: Path) -> None:
+    code = """if True:
+        import json, sys
+        from pathlib import Path
+        from bpexp.tracking.store import connect, resolve
+        sys.stdin.readline()  # until all are there
+        print(json.dumps(connect(resolve(None, Path.cwd()), "together").experiment_id))
+    """
+    line = [sys.executable, "-c", code]
+    processes = [
+        subprocess.Popen(line, cwd=tmp_path, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(6)
+    ]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    ends = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0] * 6, ends
+    assert len({json.loads(printed) for printed, _ in ends}) == 1
+    assert exists(f"sqlite:///{tmp_path}/mlflow.db")
+
+
+def test_a_deleted_experiment_is_not_written_to(store: Store) -> None:
+    store.client.delete_experiment(store.client.create_experiment("gone"))
+    with pytest.raises(ConfigError, match=r"tracking\.experiment=gone: this experiment is in the store's bin"):
+        connect(store.uri, "gone")
+
+
+def test_which_store_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert resolve(None, tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
+    assert resolve("sqlite:///a/b.db", tmp_path) == f"sqlite:///{tmp_path}/a/b.db"
+    assert resolve("sqlite:////a/b.db", tmp_path) == "sqlite:////a/b.db"
+    assert resolve("http://127.0.0.1:5000", tmp_path) == "http://127.0.0.1:5000"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////elsewhere.db")
+    assert resolve(None, tmp_path) == "sqlite:////elsewhere.db"
+    assert not exists("sqlite:////elsewhere.db")
