@@ -119,8 +119,9 @@ def test_layers_in_mlflow_are_those_of_the_parquet_file(depths: tuple[Sweep, obj
     for kind in ("grad_norm", "delta_norm"):
         for layer in (1, 12):
             history = sweep.client.get_metric_history(child.info.run_id, f"{kind}/layer_{layer:03d}")
-            rows = layers[layers["layer"] == layer].set_index("step")[f"log10_{kind}"]
-            assert {point.step: point.value for point in history} == {int(step): 10.0**value for step, value in rows.items()}
+            rows = layers[layers["layer"] == layer]
+            expected = dict(zip(rows["step"], 10.0 ** rows[f"log10_{kind}"], strict=True))
+            assert {point.step: point.value for point in history} == expected
 
 
 def test_the_depth_profile_is_one_curve_over_layers(depths: tuple[Sweep, object], child: Run) -> None:
@@ -190,6 +191,7 @@ def test_a_note_says_in_two_sentences_what_happened(depths: tuple[Sweep, object]
 
 
 def test_the_data_set_is_an_input_with_its_digest(child: Run) -> None:
+    assert child.inputs is not None
     (given,) = child.inputs.dataset_inputs
     assert given.dataset.name == "digits"
     assert given.dataset.digest == prepare(config_of(12)).dataset.checksum
