@@ -120,7 +120,7 @@ def test_layers_in_mlflow_are_those_of_the_parquet_file(depths: tuple[Sweep, obj
         for layer in (1, 12):
             history = sweep.client.get_metric_history(child.info.run_id, f"{kind}/layer_{layer:03d}")
             rows = layers[layers["layer"] == layer]
-            expected = dict(zip(rows["step"], 10.0 ** rows[f"log10_{kind}"], strict=True))
+            expected = {step: 10.0**value for step, value in zip(rows["step"], rows[f"log10_{kind}"], strict=True)}
             assert {point.step: point.value for point in history} == expected
 
 
