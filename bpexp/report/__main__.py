@@ -1,0 +1,53 @@
+"""`python -m bpexp.report`: the newest sweep's figures and page, from MLflow alone."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Strict
+
+from bpexp.cli import arguments, refuse
+from bpexp.config import ConfigError, Fault, Help
+
+__all__ = ["ReportConfig", "main"]
+
+DESCRIPTION = """python -m bpexp.report [key=value …]: figures and a page from what MLflow holds of a sweep, into OUT/NAME-ID/."""
+REFUSED = 2
+
+
+@dataclass
+class ReportConfig:
+    """Which runs, from where, and where the report goes."""
+
+    sweep: Annotated[str, Strict(), Help("latest, a sweep's id or name, or a run's; null: all runs of the experiment")] | None = "latest"
+    uri: Annotated[str, Strict(), Help("MLflow tracking URI; null: MLflow's own default, sqlite:///mlflow.db here")] | None = None
+    experiment: Annotated[str, Strict(), Help("MLflow experiment")] = "bpexp"
+    out: Annotated[str, Strict(), Help("folder that the report's own folder is made in")] = "reports"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write the report; the exit code."""
+    config = arguments(ReportConfig, argv, DESCRIPTION)
+    from bpexp.report.page import folder_name, write  # after the arguments: --help and refusals need no MLflow
+    from bpexp.tracking.reader import NoRunsError, load_runs
+
+    try:
+        runs = load_runs(config.sweep, config.uri, config.experiment)
+    except NoRunsError as error:
+        print(f"bpexp: {error}", file=sys.stderr)
+        return REFUSED
+    except ConfigError as error:
+        refuse(error)
+    folder = Path(config.out) / folder_name(runs)
+    try:
+        for path in write(runs, folder):
+            print(path)
+    except OSError as error:
+        refuse(ConfigError([Fault("out", config.out, f"cannot be written to ({error.strerror or error})")]))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,68 @@
+"""The pictures of a report.  To add one: write a function from a `Study` to a `Picture`, and give it a row here."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from bpexp.report.over_depth import paths_against_backprop
+from bpexp.report.over_layers import at_the_start, first_update, gradient_heatmap, gradient_profiles
+from bpexp.report.over_settings import accuracy, decade_points, decades, final_loss
+from bpexp.report.over_steps import accuracy_curves, loss_curves
+from bpexp.report.picture import Picture, style
+from bpexp.report.selection import Study
+
+__all__ = ["PICTURES", "Entry", "draw"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the table below: `name` is its files', `applies` says whether a study has what the picture needs."""
+
+    name: str
+    title: str
+    function: Callable[[Study], Picture]
+    applies: Callable[[Study], bool]
+
+
+def _settings_with(study: Study, column: str) -> int:
+    return sum(len(study.numbers(setting, column)) > 0 for setting in study.settings)
+
+
+def _any_layers(study: Study, deeper_than: int = 0) -> bool:
+    return any(study.depth(setting) > deeper_than and len(study.layers(setting)) > 0 for setting in study.settings)
+
+
+def _scores(study: Study, column: str) -> bool:
+    return bool(study.swept) and _settings_with(study, column) > 1
+
+
+PICTURES: tuple[Entry, ...] = (
+    Entry("loss_curves", "Loss during training", loss_curves, lambda study: bool(study.settings)),
+    Entry("gradient_at_the_start", "The error on its way back, before training", at_the_start, lambda study: _any_layers(study, 1)),
+    Entry("gradient_profiles", "Gradient norm over the layers", gradient_profiles, _any_layers),
+    Entry("gradient_heatmap", "Gradient norm over layers and steps", gradient_heatmap, lambda study: _any_layers(study, 1)),
+    Entry("first_update", "What the first update changes", first_update, _any_layers),
+    Entry("decades_per_layer", "Decades lost per layer", decades, lambda study: len(decade_points(study)[0]) > 1),
+    Entry("accuracy", "Accuracy over the sweep", accuracy, lambda study: _scores(study, "final_accuracy_test")),
+    Entry(
+        "accuracy_curves",
+        "Accuracy during training",
+        accuracy_curves,
+        lambda study: _settings_with(study, "final_accuracy_test") > 0,
+    ),
+    Entry(
+        "final_loss",
+        "Final loss over the sweep",
+        final_loss,
+        lambda study: _scores(study, "final_test_loss") and not _scores(study, "final_accuracy_test"),
+    ),
+    Entry("paths_against_backprop", "The sum over paths against backpropagation", paths_against_backprop, lambda _study: True),
+)
+
+
+def draw(study: Study) -> Iterator[tuple[Entry, Picture]]:
+    """The pictures that apply, one after the other."""
+    for entry in PICTURES:
+        if entry.applies(study):
+            with style():
+                picture = entry.function(study)
+            yield entry, picture

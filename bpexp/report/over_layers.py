@@ -1,0 +1,270 @@
+"""Pictures whose axis is the layer: gradient norms from the input (layer 1) to the output (layer L)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from bpexp.report import words
+from bpexp.report.picture import (
+    Colours,
+    Picture,
+    band,
+    count_axis,
+    decade_axis,
+    legend,
+    named_axis,
+    over_runs,
+    panels,
+    seeds_note,
+    shown,
+    shown_facets,
+    title,
+    wrapped,
+    zero_handle,
+    zero_marks,
+)
+from bpexp.report.selection import Key, Setting, Study, colour_key, idle, one_of_each, spread
+
+__all__ = ["at_the_start", "first_update", "gradient_heatmap", "gradient_profiles"]
+
+GRAD, DELTA = "log10_grad_norm", "log10_delta_norm"
+ASKED, MADE = "log10_update_ratio", "log10_update_made"
+STEPS_SHOWN = 5
+COMPARABLE = 4.0  # panels share an axis or a colour scale if none spans this many times the decades of another,
+FEW_DECADES = 8.0  # or if none spans more than so many
+MARKED_DEPTH = 12  # up to this depth each layer has a marker
+
+
+def probed_steps(study: Study, setting: Setting) -> list[int]:
+    return [int(step) for step in np.unique(study.layers(setting)["step"])]
+
+
+def _with_layers(study: Study) -> list[Setting]:
+    return [setting for setting in study.settings if len(study.layers(setting))]
+
+
+def _spans(tables: Sequence[pd.Series]) -> list[float]:
+    """How many decades each panel spans."""
+    finite = [table[np.isfinite(table)] for table in tables]
+    return [float(values.max() - values.min()) if len(values) else 0.0 for values in finite]
+
+
+def _comparable(tables: Sequence[pd.Series]) -> bool:
+    spans = _spans(tables)
+    return max(spans) <= max(FEW_DECADES, COMPARABLE * min(spans))
+
+
+def gradient_profiles(study: Study) -> Picture:
+    """log10 ||dL/dW|| over the layers at several steps, a panel per setting."""
+    settings, notes = shown(_with_layers(study))
+    steps = {setting: spread(probed_steps(study, setting), STEPS_SHOWN) for setting in settings}
+    colours = Colours(sorted({step for some in steps.values() for step in some}), "training step", lambda step: f"step {step:,}", scale="steps")
+    frames = {setting: study.layers(setting)[lambda f, s=setting: f["step"].isin(steps[s])] for setting in settings}
+    share = _comparable([frame[GRAD] for frame in frames.values()])
+    figure, axes = panels(len(settings), sharey=share)
+    zeros = False
+    for ax, (setting, frame) in zip(axes, frames.items(), strict=True):
+        for step in steps[setting]:
+            zeros |= _draw_profile(ax, frame[frame["step"] == step], GRAD, colours[step], f"step {step:,}", study.depth(setting))
+        ax.set_title(title(study, setting))
+        count_axis(ax.xaxis)
+        decade_axis(ax.yaxis)
+    colours.explain(figure, axes, [zero_handle()] if zeros else [])
+    figure.supxlabel("layer, from the input to the output")
+    figure.supylabel(r"gradient norm $\|\nabla W\|$")
+    if len(settings) > 1 and not share:
+        notes += ("Each panel has its own vertical axis.",)
+    return Picture(figure, _profile_sentence(study), (*notes, *seeds_note(study)))
+
+
+def _draw_profile(ax: Axes, frame: pd.DataFrame, column: str, colour: object, label: str, depth: int) -> bool:
+    """A line over the layers; whether some norm is exactly zero."""
+    table = over_runs(frame, "layer", column)
+    band(ax, table, colour, label, markers=depth <= MARKED_DEPTH)
+    zero = table.index[np.isneginf(table["mean"])]
+    zero_marks(ax, zero, colour)
+    return len(zero) > 0
+
+
+def _at_step(study: Study, setting: Setting, step: int, column: str) -> pd.Series:
+    """Means over runs by layer, at a step."""
+    frame = study.layers(setting)
+    return over_runs(frame[frame["step"] == step], "layer", column)["mean"]
+
+
+def backward_change(study: Study, setting: Setting, step: int, column: str = GRAD) -> float:
+    """log10 of the first layer's norm over the last one's at a step, mean over runs; -inf if the first one's is zero, NaN if the last one's is."""
+    table, depth = _at_step(study, setting, step, column), study.depth(setting)
+    if depth < 2 or not {1, depth} <= set(table.index) or not np.isfinite(table[depth]):
+        return float("nan")
+    return float(table[1] - table[depth])
+
+
+def extremes(changes: Mapping[Setting, float]) -> list[Setting]:
+    """The settings in which something falls most and least, one where that is the same; none where nothing is known."""
+    known = {setting: change for setting, change in changes.items() if change == change}  # noqa: PLR0124 (NaN)
+    if not known:
+        return []
+    least, most = max(known, key=known.__getitem__), min(known, key=known.__getitem__)
+    return [most] if known[most] == known[least] else [most, least]
+
+
+def _profile_sentence(study: Study) -> str:
+    parts = []
+    deep = [setting for setting in _with_layers(study) if study.depth(setting) > 1]
+    for setting in extremes({setting: backward_change(study, setting, 0) for setting in deep}):
+        steps = probed_steps(study, setting)
+        first, last = (words.change(backward_change(study, setting, step)) for step in (steps[0], steps[-1]))
+        later = f" (at step {steps[-1]:,}: {last})" if len(steps) > 1 else ""
+        parts.append(f"{first}{_with(study, setting)}{later}")
+    if not parts:
+        return "No setting has gradient norms of two layers at step 0 to compare."
+    return f"From the output layer back to layer 1 the gradient norm at step 0 {words.listing(parts)}."
+
+
+def _with(study: Study, setting: Setting, ignored: Sequence[Key] = ()) -> str:
+    text = setting.text(without=ignored)
+    return f" with {text}" if text else f" over {words.count(study.depth(setting), 'layer')}"
+
+
+def at_the_start(study: Study) -> Picture:
+    """log10 ||delta|| of the untrained nets against the distance from the output, all settings in one panel."""
+    settings = [setting for setting in _with_layers(study) if study.depth(setting) > 1]
+    ignored = idle(study.swept, {setting: tuple(_at_step(study, setting, 0, DELTA)) for setting in settings})
+    settings = one_of_each(settings, ignored)
+    keys = [key for key in study.swept if key not in ignored]
+    key = colour_key(keys)
+    colours = Colours.of(key)
+    chosen, notes = shown_facets(settings, [key])
+    figure, axes = panels(len(chosen), 2.4, sharex=True, sharey=True)
+    zeros, deepest = False, max(study.depth(setting) for setting in settings)
+    for ax, (name, group) in zip(axes, chosen, strict=True):
+        ax.set_title(wrapped(name))
+        for setting in group:
+            frame, depth = study.layers(setting), study.depth(setting)
+            start = frame[frame["step"] == 0].assign(layer=depth - frame["layer"])
+            zeros |= _draw_profile(ax, start, DELTA, colours[setting[key]], setting.text() or "run", deepest)
+    count_axis(axes[0].xaxis)
+    decade_axis(axes[0].yaxis)
+    figure.supxlabel("layers between here and the output")
+    figure.supylabel(r"error norm $\|\delta\|$ at step 0")
+    colours.explain(figure, axes, [zero_handle()] if zeros else [])
+    notes += tuple(f"The same for every {key.words}: it acts after step 0." for key in ignored)
+    return Picture(figure, _start_sentence(study, settings, ignored), (*notes, *seeds_note(study)))
+
+
+def _start_sentence(study: Study, settings: list[Setting], ignored: Sequence[Key]) -> str:
+    changes = {setting: backward_change(study, setting, 0, DELTA) for setting in settings}
+    parts = [f"{words.change(changes[setting])}{_with(study, setting, ignored)}" for setting in extremes(changes)]
+    if not parts:
+        return "No untrained net has an error norm at both ends that could be compared."
+    return f"On its way back from the output to layer 1 the error of the untrained net {words.listing(parts)}."
+
+
+def gradient_heatmap(study: Study) -> Picture:
+    """log10 ||dL/dW|| as a colour over probed step (horizontal) and layer (vertical), a panel per setting."""
+    everyone = [setting for setting in _with_layers(study) if study.depth(setting) > 1]
+    settings, notes = shown(everyone)
+    tables = {setting: over_runs(study.layers(setting), ["step", "layer"], GRAD).reset_index() for setting in settings}
+    images = {
+        setting: table.pivot_table(index="layer", columns="step", values="mean").reindex(range(1, study.depth(setting) + 1))
+        for setting, table in tables.items()
+    }
+    share = _comparable([table["mean"] for table in tables.values()])
+    figure, axes = panels(len(settings), 2.2)
+    everything = np.concatenate([image.to_numpy().ravel() for image in images.values()])
+    missing = False
+    colour_map = colormaps["viridis"].with_extremes(bad="#bbbbbb")
+    for ax, (setting, image) in zip(axes, images.items(), strict=True):
+        values = image.to_numpy()
+        finite = np.isfinite(everything if share else values)
+        low, high = ((everything if share else values)[finite].min(), (everything if share else values)[finite].max()) if finite.any() else (0, 1)
+        missing |= not np.isfinite(values).all()
+        shape = (-0.5, len(image.columns) - 0.5, image.index[0] - 0.5, image.index[-1] + 0.5)
+        drawn = ax.imshow(np.ma.masked_invalid(values), extent=shape, vmin=low, vmax=high, cmap=colour_map)
+        ax.grid(visible=False)
+        ax.set_title(title(study, setting))
+        _step_ticks(ax, [int(step) for step in image.columns])
+        count_axis(ax.yaxis)
+        if not share:
+            decade_axis(figure.colorbar(drawn, ax=ax, pad=0.03, aspect=18).ax.yaxis)
+    if share:
+        bar = figure.colorbar(drawn, ax=axes, label=r"gradient norm $\|\nabla W\|$", pad=0.02, aspect=30)
+        decade_axis(bar.ax.yaxis)
+    figure.supxlabel("training step (one column per probed step)")
+    figure.supylabel("layer, from the input up")
+    if not share:
+        notes += ("Each panel has its own colour scale: gradient norm.",)
+    if missing:
+        notes += ("Grey: the norm is exactly zero, or not a finite number.",)
+    return Picture(figure, _heat_sentence(study, everyone), (*notes, *seeds_note(study, "Colours", spread_shown=False)))
+
+
+def _step_ticks(ax: Axes, steps: list[int]) -> None:
+    """A tick under some of the columns, with the step that it stands for."""
+    named_axis(ax.xaxis, [f"{step:,}" for step in steps], most=4)
+
+
+def _heat_sentence(study: Study, settings: list[Setting]) -> str:
+    """How the first layer's gradient changes between the first probed step and the last."""
+    changes = {}
+    for setting in settings:
+        frame = study.layers(setting)
+        norm = over_runs(frame[frame["layer"] == 1], "step", GRAD)["mean"]
+        known = len(norm) > 1 and np.isfinite(norm.iloc[0]) and not np.isposinf(norm.iloc[-1])
+        changes[setting] = float(norm.iloc[-1] - norm.iloc[0]) if known else float("nan")
+    parts = [f"{words.change(changes[setting])}{_with(study, setting)}" for setting in extremes(changes)]
+    if not parts:
+        return "No setting has two probed steps at which the gradient norm of layer 1 could be compared."
+    return f"Between the first and the last probed step the gradient norm of layer 1 {words.listing(parts)}."
+
+
+def first_update(study: Study) -> Picture:
+    """How much the first update changes each layer's weights: the step that the equation asks for, and the one that the dtype makes of it."""
+    settings, notes = shown(_with_layers(study))
+    frames = {setting: study.layers(setting).query("step == 0") for setting in settings}
+    share = _comparable([frame[ASKED] for frame in frames.values()])
+    figure, axes = panels(len(settings), sharey=share)
+    dots: dict[str, Any] = {"color": "C1", "marker": "o", "markersize": 3, "linestyle": ""}
+    zeros = False
+    for ax, (setting, frame) in zip(axes, frames.items(), strict=True):
+        band(ax, over_runs(frame, "layer", ASKED), "C0", "asked for")
+        made = over_runs(frame, "layer", MADE)["mean"]
+        ax.plot(made.index, made.where(np.isfinite(made)), label="made", **dots)
+        still = made.index[np.isneginf(made)]
+        zero_marks(ax, still, "C1")
+        zeros |= len(still) > 0
+        ax.set_title(title(study, setting))
+        count_axis(ax.xaxis)
+        decade_axis(ax.yaxis)
+    asked = Line2D([], [], color="C0", label=r"asked for: $\eta\,\|\nabla W\|/\|W\|$")
+    done = Line2D([], [], label=r"made of it by the dtype: $\|\Delta W\|/\|W\|$", **dots)
+    legend(figure, [asked, done, *([zero_handle()] if zeros else [])])
+    figure.supxlabel("layer, from the input to the output")
+    figure.supylabel("relative change of the weights")
+    if len(settings) > 1 and not share:
+        notes += ("Each panel has its own vertical axis.",)
+    return Picture(figure, _update_sentence(study), (*notes, *seeds_note(study, "Values")))
+
+
+def _update_sentence(study: Study) -> str:
+    """In how many layers no weight changes at all, in any run."""
+    still = {}
+    for setting in _with_layers(study):
+        frame = study.layers(setting)
+        still[setting] = int(np.isneginf(over_runs(frame[frame["step"] == 0], "layer", MADE)["high"]).sum())
+    if not any(still.values()):
+        everywhere = f" in {words.every(len(still), 'setting')}" if len(still) > 1 else ""
+        return f"The first update changes weights in every layer{everywhere}."
+    ends = dict.fromkeys([max(still, key=still.__getitem__), min(still, key=still.__getitem__)])
+    parts = [f"in {still[setting] or 'none'} of {words.count(study.depth(setting), 'layer')}{_named(setting)}" for setting in ends]
+    return f"The first update leaves every weight as it was {words.listing(parts)}."
+
+
+def _named(setting: Setting) -> str:
+    return f" with {setting.text()}" if setting.keys else ""

@@ -1,0 +1,159 @@
+"""A report's folder: figures as PNG and SVG, runs.csv, and index.html, which shows them.
+
+The same runs give the same bytes: no dates, no random ids, nothing of the machine.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from matplotlib.figure import Figure
+
+from bpexp.report import words
+from bpexp.report.figures import PICTURES, draw
+from bpexp.report.picture import style
+from bpexp.report.selection import SYMBOLS, Key, Study
+from bpexp.tracking.reader import Runs
+
+__all__ = ["Shown", "folder_name", "render", "write"]
+
+FORMATS: dict[str, dict[str, Any]] = {"png": {}, "svg": {"metadata": {"Date": None}}}
+ALWAYS_TOLD = ("depth", "width", "lr", "seed")  # of each run, besides what was swept
+NUMBERS = {
+    "final_loss": ("loss", words.number),
+    "final_accuracy_train": ("training accuracy", words.percent),
+    "final_accuracy_test": ("test accuracy", words.percent),
+    "delta_decades_per_layer": ("decades per layer", words.number),
+}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture on the page."""
+
+    name: str
+    title: str
+    sentence: str
+    notes: tuple[str, ...]
+
+
+def folder_name(runs: Runs) -> str:
+    """The slug of the sweep's name and the first eight letters of its id; without a sweep, of the lone run's, else the experiment's."""
+    lone = runs.runs["run_id"].iloc[0] if len(runs.runs) == 1 else f"experiment-{runs.experiment_id}"
+    plain = unicodedata.normalize("NFKD", runs.sweep_name).encode("ascii", "ignore").decode().lower()
+    slug = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:60].strip("-")
+    ending = re.sub(r"[^A-Za-z0-9-]+", "-", str(runs.sweep_id or lone))
+    return f"{slug or 'sweep'}-{ending if runs.sweep_id is None and len(runs.runs) != 1 else ending[:8]}"
+
+
+def write(runs: Runs, folder: Path) -> Iterator[Path]:
+    """Write a report, yielding each file as it is done, index.html last.  Files of pictures that no longer apply are removed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    study, pictures = Study(runs), []
+    for entry, picture in draw(study):
+        yield from _save(picture.figure, folder, entry.name)
+        pictures.append(Shown(entry.name, entry.title, _glued(picture.sentence), tuple(map(_glued, picture.notes))))
+    for name in {entry.name for entry in PICTURES} - {shown.name for shown in pictures}:
+        for ending in FORMATS:
+            (folder / f"{name}.{ending}").unlink(missing_ok=True)
+    yield _save_text(folder / "runs.csv", runs.runs.to_csv(index=False, lineterminator="\n"))
+    yield _save_text(folder / "index.html", render(study, pictures))
+
+
+def _save(figure: Figure, folder: Path, name: str) -> Iterator[Path]:
+    for ending, options in FORMATS.items():
+        path = folder / f"{name}.{ending}"
+        with style():
+            figure.savefig(path, **options)
+        yield path
+
+
+def _save_text(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8", newline="\n")
+    return path
+
+
+# ---------------------------------------------------------------------------------------------- the page
+
+
+def render(study: Study, pictures: Sequence[Shown]) -> str:
+    """The page that shows these pictures, and all runs in a table."""
+    environment = Environment(
+        loader=PackageLoader("bpexp.report"),
+        autoescape=select_autoescape(default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    columns = _columns(study)
+    return environment.get_template("index.html.j2").render(
+        name=study.runs.sweep_name,
+        sweep_id=study.runs.sweep_id,
+        experiment_id=study.runs.experiment_id,
+        summary=_summary(study),
+        swept=_swept(study),
+        follows=[(_words(key), _words(leader)) for key, leader in study.follows.items()],
+        fixed=[(_words(name), words.value(value)) for name, value in study.fixed.items()],
+        pictures=pictures,
+        heads=["run", *columns.values(), *(head for head, _ in NUMBERS.values()), "outcome"],
+        rows=[_row(row, columns) for _, row in study.frame.iterrows()],
+    )
+
+
+def _glued(text: str) -> str:
+    """No line breaks between a symbol and its value."""
+    return text.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
+
+
+def _words(name: str) -> str:
+    return Key(name, (), ordered=False).words
+
+
+def _swept(study: Study) -> list[tuple[str, str]]:
+    """Each swept key, and the seed where there are several, with its values."""
+    found = [(key.words, words.listing(map(key.written, key.levels), most=12)) for key in study.swept]
+    return [*found, ("seed", words.listing(map(str, study.seeds), most=12))] if len(study.seeds) > 1 else found
+
+
+def _summary(study: Study) -> str:
+    """How many runs there are, what became of them, and which have nothing to show."""
+    frame = study.frame
+    found = [f"{n:,} {outcome}" for outcome in ("trained", "stuck", "diverged") if (n := int((frame["outcome"] == outcome).sum()))]
+    drawn = {run_id for setting in study.settings for run_id in setting.runs}
+    bare = frame[~frame["run_id"].isin(drawn)]
+    text = words.count(len(frame), "run") + (f": {words.listing(found)}" if found else "") + "."
+    if len(bare):
+        statuses = bare["status"].str.lower().value_counts(sort=False).sort_index()
+        text += f" Not in the pictures, for want of records: {words.listing(f'{n:,} {status}' for status, n in statuses.items())}."
+    return text
+
+
+def _columns(study: Study) -> dict[str, str]:
+    """The configuration that the table tells of each run: heading by key."""
+    keys = dict.fromkeys([*(key.name for key in study.swept), *(name for name in ALWAYS_TOLD if name in study.frame), *study.follows])
+    return {name: _heading(name) for name in keys}
+
+
+def _heading(name: str) -> str:
+    return f"{_words(name)} {SYMBOLS[name][2]}" if name in SYMBOLS else _words(name)
+
+
+def _row(row: "pd.Series[Any]", columns: dict[str, str]) -> dict[str, Any]:
+    """A run's line of the table: name, cells, and what to call its end."""
+    cells = [_cell(row.get(name), words.value) for name in columns]
+    cells += [_cell(row.get(name), write) for name, (_, write) in NUMBERS.items()]
+    outcome, end = words.plain(row["outcome"]), words.plain(row["diverged_at"])
+    told = (
+        str(row["status"]).lower() if outcome is None else f"diverged at step {int(end):,}" if outcome == "diverged" and end is not None else outcome
+    )
+    return {"name": str(row["name"]), "id": str(row["run_id"]), "cells": cells, "told": told, "kind": outcome or "none"}
+
+
+def _cell(entry: Any, write: Any) -> str:
+    value = words.plain(entry)
+    return "–" if value is None else write(value)

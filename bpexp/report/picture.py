@@ -1,0 +1,295 @@
+"""What all pictures are made of: panels, colours, legends, axes in decades."""
+
+import re
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from math import ceil, floor
+from pathlib import Path
+from typing import Any
+
+import matplotlib.style
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps, rcParams
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import FuncNorm, LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from bpexp.report import words
+from bpexp.report.selection import Key, Setting, Study, facets, spread, sub_grid
+
+__all__ = [
+    "MOST_PANELS",
+    "WIDTH",
+    "Colours",
+    "Picture",
+    "band",
+    "count_axis",
+    "decade_axis",
+    "end_handle",
+    "key_axis",
+    "legend",
+    "named_axis",
+    "over_runs",
+    "panels",
+    "plateau_handle",
+    "seeds_note",
+    "shown",
+    "shown_facets",
+    "style",
+    "title",
+    "wrapped",
+    "zero_handle",
+    "zero_marks",
+]
+
+WIDTH = 7.0  # inches
+MOST_PANELS = 9
+MOST_NAMED = 8  # more colours than that are told by a colour bar
+LINE_LENGTH = 105  # characters of a legend that fit in a row
+TITLE_LENGTH = 24  # of a panel, where three stand in a row
+MAP_RANGE = (0.0, 0.9)  # of the colour map, for lines: its last tenth is too light on white
+
+Colour = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure, a sentence that says what its numbers show, and notes on how to read it."""
+
+    figure: Figure
+    sentence: str
+    notes: tuple[str, ...] = ()
+
+
+def style() -> AbstractContextManager[None]:
+    """The look of a report, whatever the user's own settings are."""
+    return matplotlib.style.context([Path(__file__).with_name("bpexp.mplstyle")], after_reset=True)
+
+
+# ---------------------------------------------------------------------------------------------- panels
+
+
+def panels(count: int, height: float = 2.0, **shared: Any) -> tuple[Figure, list[Axes]]:
+    """A figure with so many panels, three in a row at most; a lone one gets more height."""
+    columns = 1 if count == 1 else 2 if count in (2, 4) else 3
+    rows = -(-count // columns)
+    figure = Figure(figsize=(WIDTH, 3.4 if count == 1 else rows * height + 0.9))
+    axes = figure.subplots(rows, columns, squeeze=False, **shared).ravel()
+    for empty in axes[count:]:
+        empty.remove()
+    return figure, list(axes[:count])
+
+
+def shown(settings: Sequence[Setting]) -> tuple[list[Setting], tuple[str, ...]]:
+    """As many settings as panels stay readable, and a note where that leaves some out."""
+    chosen = sub_grid(settings, MOST_PANELS)
+    if len(chosen) == len(settings):
+        return chosen, ()
+    return chosen, (f"{len(chosen)} of {len(settings)} settings are shown, evenly spread: {'; '.join(s.text() for s in chosen)}.",)
+
+
+def shown_facets(settings: Iterable[Setting], inside: Sequence[Key | None]) -> tuple[list[tuple[str, list[Setting]]], tuple[str, ...]]:
+    """The same for panels that hold several settings each."""
+    found = facets(settings, inside)
+    chosen = spread(found, MOST_PANELS)
+    return chosen, () if len(chosen) == len(found) else (f"{len(chosen)} of {len(found)} panels are shown, evenly spread.",)
+
+
+def title(study: Study, setting: Setting) -> str:
+    """What stands over a setting's panel."""
+    ends = study.frame.loc[list(setting.runs)].query("outcome == 'diverged'")["diverged_at"].dropna()
+    name = wrapped(setting.math() or f"$L$ = {study.depth(setting)}")
+    return f"{name}\ndiverged at step {int(ends.min()):,}" if len(ends) else name
+
+
+def wrapped(name: str) -> str:
+    """A panel's name in lines short enough for three panels in a row, broken after commas."""
+    lines = [""]
+    for part in name.split(", "):
+        if lines[-1] and _length(lines[-1] + part) > TITLE_LENGTH:
+            lines.append("")
+        lines[-1] += f", {part}" if lines[-1] else part
+    return ",\n".join(lines)
+
+
+# ---------------------------------------------------------------------------------------------- numbers over seeds
+
+
+def over_runs(frame: pd.DataFrame, x: str | list[str], y: str) -> pd.DataFrame:
+    """Mean, low (minimum) and high (maximum) of y over runs, by x; -inf, the log of a norm of exactly zero, makes all but the maximum -inf."""
+    known = frame[frame[y].notna()]
+    table = known.groupby(x)[y].agg(["mean", "min", "max", "count"])
+    return table.rename(columns={"min": "low", "max": "high", "count": "runs"})
+
+
+def band(axes: Axes, table: pd.DataFrame, colour: Any, label: str = "_", markers: bool = False, **line: Any) -> None:
+    """A line of means and, where there are several runs, a band from the lowest to the highest."""
+    table = table.where(np.isfinite(table))  # what is not finite leaves a gap
+    x = table.index.to_numpy(float)
+    lone = table["mean"].notna().sum() == 1
+    axes.plot(x, table["mean"].to_numpy(), color=colour, label=label, marker="o" if markers or lone else "", **line)
+    if (table["runs"] > 1).any():
+        axes.fill_between(x, table["low"].to_numpy(), table["high"].to_numpy(), color=colour, alpha=0.2, linewidth=0)
+
+
+def seeds_note(study: Study, kind: str = "Lines", spread_shown: bool = True) -> tuple[str, ...]:
+    """What mean and spread are taken over."""
+    sizes = sorted({len(setting.runs) for setting in study.settings})
+    if not sizes or sizes[-1] == 1:
+        return ()
+    runs = f"{sizes[0]} to {sizes[-1]} runs" if len(sizes) > 1 else words.count(sizes[0], "run")
+    what = "seed" if all(study.frame.loc[list(s.runs), "seed"].nunique() == len(s.runs) for s in study.settings) else "repetition"
+    around = "the spread around them goes from the lowest to the highest" if spread_shown else "their spread is not shown"
+    return (f"{kind} are means over {runs} per setting, one per {what}; {around}.",)
+
+
+def zero_marks(axes: Axes, x: Iterable[float], colour: Any) -> None:
+    """Triangles on the lower edge, where the value is -inf: the norm is exactly zero."""
+    places = list(x)
+    axes.plot(places, [0.02] * len(places), "v", color=colour, markersize=3, transform=axes.get_xaxis_transform(), label="_zero")
+
+
+# ---------------------------------------------------------------------------------------------- colours
+
+
+class Colours:
+    """A colour per value: along a perceptually uniform map for numbers, from a palette for names.
+
+    Up to eight are named in a legend, and lie evenly on the map; more are told by a colour bar, and lie on it by value.
+    """
+
+    def __init__(self, values: Iterable[Any], label: str, name: Callable[[Any], str], ordered: bool = True, scale: str = "linear") -> None:
+        """`label` is what the colour bar says, `name` makes a legend's entry of a value; `scale`: linear, log, or steps (a log that holds 0)."""
+        self.values: list[Any] = list(dict.fromkeys(values))
+        self.label, self.name = label, name
+        self._used: set[Any] = set()
+        self.named = len(self.values) <= MOST_NAMED or not ordered
+        self._ordered = ordered
+        low, high = (min(self.values), max(self.values)) if ordered and self.values else (0, 1)
+        norms: dict[str, Callable[[float, float], Normalize]] = {
+            "linear": Normalize,
+            "log": LogNorm,
+            "steps": partial(FuncNorm, (np.log1p, np.expm1)),
+        }
+        self._norm = norms[scale](low, high)
+
+    @classmethod
+    def of(cls, key: Key | None) -> "Colours":
+        """A colour per value of a key; without one, a single colour under None."""
+        if key is None:
+            return cls([None], "", str, ordered=False)
+        return cls(key.levels, key.axis, key.math, key.ordered, "log" if key.log else "linear")
+
+    def __getitem__(self, value: Any) -> Any:
+        """The colour of a value, which the legend will then name."""
+        self._used.add(value)
+        if not self._ordered:
+            palette = rcParams["axes.prop_cycle"].by_key()["color"]
+            rank = self.values.index(value)
+            return palette[rank] if len(self.values) <= len(palette) else colormaps["turbo"]((rank + 0.5) / len(self.values))
+        if len(self.values) == 1:
+            return rcParams["axes.prop_cycle"].by_key()["color"][0]
+        place = self.values.index(value) / (len(self.values) - 1) if self.named else float(self._norm(value))
+        return colormaps["viridis"](MAP_RANGE[0] + place * (MAP_RANGE[1] - MAP_RANGE[0]))
+
+    def explain(self, figure: Figure, axes: Sequence[Axes], extra: Sequence[Artist] = ()) -> None:
+        """A legend or a colour bar beside the axes, with `extra` marks explained too."""
+        handles = [Line2D([], [], color=self[value], label=self.name(value)) for value in self.values if value in self._used] if self.named else []
+        legend(figure, [*(handles if len(handles) > 1 else ()), *extra])
+        if not self.named:
+            trimmed = colormaps["viridis"].resampled(256)(np.linspace(*MAP_RANGE, 256))
+            bar = figure.colorbar(
+                ScalarMappable(self._norm, matplotlib.colors.ListedColormap(trimmed)), ax=list(axes), label=self.label, aspect=30, pad=0.02
+            )
+            bar.outline.set_visible(False)
+
+
+def legend(figure: Figure, handles: Sequence[Artist]) -> None:
+    """Above all panels, in as many columns as the labels leave room for."""
+    if handles:
+        lengths = [_length(str(handle.get_label())) + 7 for handle in handles]
+        one_row = sum(lengths) <= LINE_LENGTH
+        figure.legend(handles=list(handles), loc="outside upper left", ncols=len(handles) if one_row else max(1, LINE_LENGTH // max(lengths)))
+
+
+def _length(text: str) -> int:
+    """Characters that a text with mathtext takes, about."""
+    return len(re.sub(r"[$_^{}]|\\,", "", re.sub(r"\\[A-Za-z]+|\\\|", "x", text)))
+
+
+def plateau_handle() -> Artist:
+    return Line2D([], [], color="black", linestyle=(0, (4, 3)), linewidth=1, label="best constant output")
+
+
+def end_handle() -> Artist:
+    return Line2D([], [], color="#444444", linestyle="", marker="x", label="diverged")
+
+
+def zero_handle() -> Artist:
+    return Line2D([], [], color="#444444", linestyle="", marker="v", markersize=3, label="exactly zero")
+
+
+# ---------------------------------------------------------------------------------------------- axes
+
+
+class DecadeLocator(MaxNLocator):
+    """Whole exponents; where fewer than two decades are in view, 1, 2 and 5 times powers of ten, or as many more digits as give two ticks."""
+
+    def __init__(self) -> None:
+        super().__init__(nbins=6, integer=True, steps=[1, 2, 5, 10])
+
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+        if vmax - vmin >= 2:
+            return super().tick_values(vmin, vmax)
+        for mantissas in ([1, 2, 5], range(1, 10), np.arange(1, 10, 0.2)):
+            ticks = np.add.outer(np.arange(floor(vmin), ceil(vmax) + 1), np.log10(mantissas)).ravel()
+            inside = ticks[(ticks >= vmin) & (ticks <= vmax)]
+            if len(inside) >= 2:
+                break
+        return inside
+
+
+def decade_axis(axis: Any) -> None:
+    """Ticks of an axis whose values are log10 of what it shows: 10^-20 at -20, 0.02 at -1.7."""
+    axis.set_major_locator(DecadeLocator())
+    axis.set_major_formatter(FuncFormatter(lambda x, _: _power(x, plain=abs(np.subtract(*axis.get_view_interval())) < 2)))
+
+
+def _power(x: float, plain: bool) -> str:
+    """10**x for an axis: 10^-7, 2·10^-7; `plain` where whole decades are few: 0.2, 1, 5."""
+    if plain and -3 < x < 4:
+        return f"{10**x:.2g}" if x < 2 else f"{10**x:,.0f}"
+    if abs(x - round(x)) < 1e-6:
+        return f"$10^{{{x:.0f}}}$"
+    return f"${10 ** (x % 1):.2g}{{\\cdot}}10^{{{floor(x)}}}$"
+
+
+def count_axis(axis: Any) -> None:
+    """Ticks of an axis that counts."""
+    axis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+
+
+def named_axis(axis: Any, names: Sequence[Hashable], most: int = 12) -> None:
+    """Ticks at 0, 1, 2, … that carry names, thinned where there are many."""
+    places = spread(range(len(names)), most)
+    axis.set_major_locator(FixedLocator(places))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda place, _: str(names[round(place)]) if 0 <= round(place) < len(names) else ""))
+
+
+def key_axis(axis: Any, key: Key) -> None:
+    """An axis for a key of numbers, with a tick at each value where that leaves room."""
+    if key.log:
+        axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    if len(key.levels) <= MOST_NAMED:
+        axis.set_major_locator(FixedLocator([float(value) for value in key.levels]))
+        axis.set_minor_locator(NullLocator())
+        axis.set_major_formatter(FuncFormatter(lambda value, _: key.written(min(key.levels, key=lambda known: abs(known - value)))))

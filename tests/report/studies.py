@@ -1,0 +1,115 @@
+"""Studies of small nets, trained here and now, in the frames that `load_runs` would make of them."""
+
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bpexp.config import RunConfig, flatten, parse
+from bpexp.core.records import Records
+from bpexp.experiment import train
+from bpexp.report.selection import Setting, Study
+from bpexp.tracking.reader import Runs
+
+DEFAULTS = {
+    "depth": 3,
+    "width": 6,
+    "steps": 12,
+    "batch_size": 8,
+    "lr": 0.5,
+    "data.name": "synthetic",
+    "data.samples": 60,
+    "data.inputs": 5,
+    "data.classes": 3,
+}
+
+
+def nested(flat: dict[str, Any]) -> dict[str, Any]:
+    """{"init.name": "he"} -> {"init": {"name": "he"}}."""
+    found: dict[str, Any] = {}
+    for key, value in flat.items():
+        *groups, last = key.split(".")
+        at = found
+        for group in groups:
+            at = at.setdefault(group, {})
+        at[last] = value
+    return found
+
+
+def configs(**axes: Any) -> list[RunConfig]:
+    """One per combination; a key's dot is written __, a lone value stands for a list of one."""
+    named = {key.replace("__", "."): value if isinstance(value, list) else [value] for key, value in axes.items()}
+    return [parse(RunConfig, nested(DEFAULTS | dict(zip(named, values, strict=True)))) for values in product(*named.values())]
+
+
+_memory: dict[str, Records] = {}
+
+
+def records(config: RunConfig) -> Records:
+    """What a configuration's run leaves behind; trained once."""
+    if repr(config) not in _memory:
+        _memory[repr(config)] = train(config)
+    return _memory[repr(config)]
+
+
+def row(index: int, config: RunConfig) -> dict[str, Any]:
+    """What MLflow knows of a run that has just begun."""
+    return {
+        "run_id": f"{index:032x}",
+        "name": f"run {index}",
+        "status": "RUNNING",
+        "outcome": None,
+        "diverged_at": None,
+        "fingerprint": f"{index:016x}",
+        "start_time": pd.Timestamp("2026-01-01", tz="UTC") + pd.Timedelta(index, "s"),
+        "seconds": 1.0,
+    } | {key: value for key, value in flatten(config).items() if not key.startswith("tracking.")}
+
+
+def runs_of(wanted: list[RunConfig], failed: tuple[int, ...] = (), name: str = "a sweep") -> Runs:
+    """Train the configurations and frame them; runs at the indices `failed` left no records."""
+    rows, curves, layers = [], [], []
+    for index, config in enumerate(wanted):
+        found = row(index, config)
+        if index in failed:
+            found["status"] = "FAILED"
+        else:
+            left = records(config)
+            found |= {"status": "FINISHED", "outcome": left.outcome, "diverged_at": left.diverged_at} | left.summary
+            curves.append(pd.DataFrame(left.curves).assign(run_id=found["run_id"]))
+            layers.append(pd.DataFrame(left.layers).assign(run_id=found["run_id"]))
+        rows.append(found)
+    empty = pd.DataFrame(columns=["run_id", "step", "layer"])
+    return Runs(
+        pd.DataFrame(rows).astype({"diverged_at": "Int64"}),
+        pd.concat(curves, ignore_index=True) if curves else empty,
+        pd.concat(layers, ignore_index=True) if layers else empty,
+        "0123456789abcdef" * 2,
+        name,
+        "1",
+    )
+
+
+def study(failed: tuple[int, ...] = (), **axes: Any) -> Study:
+    return Study(runs_of(configs(**axes), failed))
+
+
+def with_layers(original: Study, column: str, values: Any) -> Study:
+    """The same study with other numbers in a column of `layers`: values(step, layer, depth)."""
+    runs = original.runs
+    depth = runs.layers["run_id"].map(runs.runs.set_index("run_id")["depth"])
+    changed = [values(int(s), int(k), int(d)) for s, k, d in zip(runs.layers["step"], runs.layers["layer"], depth, strict=True)]
+    return Study(replace(runs, layers=runs.layers.assign(**{column: np.asarray(changed, float)})))
+
+
+def with_runs(original: Study, column: str, values: list[Any]) -> Study:
+    """The same study with other numbers in a column of `runs`."""
+    return Study(replace(original.runs, runs=original.runs.runs.assign(**{column: values})))
+
+
+def only(some: Study, **values: Any) -> Setting:
+    """The one setting with these values."""
+    (found,) = [s for s in some.settings if all(s.levels[[key.name for key in s.keys].index(name)] == v for name, v in values.items())]
+    return found

@@ -1,0 +1,178 @@
+"""`python -m bpexp.report` as a user runs it: a process of its own, a real store, real runs, and no Hydra anywhere."""
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import SADeprecationWarning
+
+from bpexp.experiment import prepare, run
+from bpexp.report.__main__ import main
+from bpexp.tracking.parent import SweepRun
+from bpexp.tracking.reader import load_runs
+from bpexp.tracking.sink import MlflowSink
+from bpexp.tracking.store import Store, connect, resolve
+from tests.report.studies import configs
+
+ROOT = Path(__file__).parents[2]
+NAME = "depth=3,6"
+
+
+def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")} | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run([sys.executable, "-m", "bpexp.report", *words], cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def listing(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+@contextmanager
+def mlflows_own_warnings() -> Iterator[None]:
+    """MLflow's models set SQLAlchemy's deprecations off; they are not ours to mend."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SADeprecationWarning)
+        yield
+
+
+def filled(store: Store, name: str, depths: list[int], broken: bool = False) -> None:
+    """A sweep over depths, every run trained and tracked; if `broken`, one more run that failed at its start."""
+    parent = SweepRun(store, name, {"depth": ",".join(map(str, depths))})
+    wanted = configs(depth=[*depths, 9] if broken else depths)
+    for job, config in enumerate(wanted):
+        config.tracking.parent = parent.run_id
+        sink = MlflowSink(store, job=job)
+        if job < len(depths):
+            run(prepare(config), sink)
+        else:
+            sink.open(prepare(config))
+            sink.abort(RuntimeError("out of luck"))
+    parent.close("FINISHED", [[f"depth={config.depth}"] for config in wanted], list(range(len(wanted))))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a store of two sweeps, and nothing of Hydra's."""
+    folder = tmp_path_factory.mktemp("work")
+    with mlflows_own_warnings():
+        store = connect(resolve("sqlite:///mlflow.db", folder), "bpexp")
+        filled(store, NAME, [3, 6], broken=True)
+        filled(store, "newest", [4])
+    return folder
+
+
+def test_the_command_writes_a_report_from_mlflow_alone(folder: Path) -> None:
+    before = listing(folder)
+    done = command(folder, f"sweep={NAME}")
+    assert (done.returncode, done.stderr) == (0, "")
+    printed = [Path(line) for line in done.stdout.splitlines()]
+    assert printed[-1].name == "index.html"
+    assert {path.parts[0] for path in printed} == {"reports"}
+    home = folder / printed[-1].parent
+    assert home.name.startswith("depth-3-6-")
+    assert {path.name for path in printed} == {path.name for path in home.iterdir()}
+    assert not {name for name in listing(folder) - before if not name.startswith("reports")}  # no database, no Hydra folder
+    with mlflows_own_warnings():
+        runs = load_runs(NAME, resolve("sqlite:///mlflow.db", folder))
+    assert home.name == f"depth-3-6-{str(runs.sweep_id)[:8]}"
+    text = (home / "index.html").read_text()
+    assert list(runs.runs["status"]) == ["FINISHED", "FINISHED", "FAILED"]
+    for loss in runs.runs["final_loss"].dropna():
+        assert f">{loss:.3f}<" in text
+    assert ">failed<" in text
+
+
+def test_another_process_writes_the_same_bytes_and_the_newest_sweep_is_the_default(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = command(folder, "out=one").stdout
+    monkeypatch.chdir(folder)
+    with mlflows_own_warnings():
+        assert main(["out=two"]) == 0
+    two = capsys.readouterr().out
+    assert one.replace("one/", "two/") == two
+    for first, second in zip(one.splitlines(), two.splitlines(), strict=True):
+        assert Path(first).parent.name.startswith("newest-")
+        assert (folder / first).read_bytes() == (folder / second).read_bytes()
+
+
+def test_no_store_is_one_line_and_no_new_database(tmp_path: Path) -> None:
+    done = command(tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("bpexp: ")
+    assert "mlflow.db" in line
+    assert listing(tmp_path) == set()
+
+
+@pytest.fixture
+def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs the command in a folder, here; the one line with which it refuses."""
+
+    def refusal(folder: Path, *words: str) -> str:
+        monkeypatch.chdir(folder)
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        before = listing(folder)
+        with mlflows_own_warnings():
+            try:
+                code: object = main(words)
+            except SystemExit as left:
+                code = left.code
+        told = capsys.readouterr()
+        assert (code, told.out) == (2, "")
+        (line,) = told.err.splitlines()
+        assert line.startswith("bpexp: ")
+        assert listing(folder) == before
+        return line
+
+    return refusal
+
+
+def test_a_sweep_that_is_not_there_is_named(folder: Path, refusal: Callable[..., str]) -> None:
+    line = refusal(folder, "sweep=nothing")
+    assert "nothing" in line
+    assert NAME in line  # what there is
+
+
+def test_an_experiment_that_is_not_there_is_named(folder: Path, refusal: Callable[..., str]) -> None:
+    assert "experiment=elsewhere" in refusal(folder, "experiment=elsewhere")
+
+
+def test_an_experiment_without_runs_says_so(folder: Path, refusal: Callable[..., str]) -> None:
+    with mlflows_own_warnings():
+        connect(resolve("sqlite:///mlflow.db", folder), "empty")
+    assert "no runs" in refusal(folder, "experiment=empty")
+
+
+@pytest.mark.parametrize("words", [("swep=latest",), ("latest",), ("out=null",)])
+def test_wrong_arguments_are_refused(tmp_path: Path, words: tuple[str, ...], refusal: Callable[..., str]) -> None:
+    assert words[0].partition("=")[0] in refusal(tmp_path, *words)
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(folder: Path, refusal: Callable[..., str]) -> None:
+    assert refusal(folder, "out=mlflow.db").startswith("bpexp: out=mlflow.db: cannot be written to")
+
+
+def test_help_needs_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    told = capsys.readouterr().out
+    assert all(word in told for word in ("sweep=latest", "uri=null", "experiment=bpexp", "out=reports"))
+    assert listing(tmp_path) == set()
+
+
+def test_a_report_loads_neither_hydra_nor_pyplot(tmp_path: Path) -> None:
+    code = "import bpexp.report.__main__, bpexp.report.page, json, sys; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True
+    )
+    modules = set(json.loads(done.stdout))
+    assert "bpexp.report.page" in modules
+    assert not {"hydra", "matplotlib.pyplot", "bpexp.sweep"} & modules
