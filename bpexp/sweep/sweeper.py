@@ -16,7 +16,6 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from bpexp.cli import refuse
 from bpexp.config import ConfigError, Fault, RunConfig, flatten, keys
-from bpexp.experiment import Run
 from bpexp.sweep.names import config_dir, sort_words
 from bpexp.sweep.reading import read
 from bpexp.sweep.screen import closing, sweep_bar
@@ -32,7 +31,7 @@ class Plan:
     """A sweep that may start: the jobs as asked for, the distinct runs they come to, and which run is whose."""
 
     jobs: list[Words]
-    runs: list[Run]
+    configs: list[RunConfig]  # without their data: a sweep over data sets would hold all of them
     words: list[Words]  # of each run
     run_of_job: list[int]
 
@@ -64,7 +63,7 @@ class Sweeper(BasicSweeper):
     def _plan(self, jobs: list[Words]) -> Plan:
         """Compose and check every job; raises `ConfigError` with the faults of all."""
         faults = [*self.word_faults, *sort_words(self._parse_config(), [config_dir()], sweep=True)[1]]
-        runs: dict[str, tuple[int, Run, Words]] = {}
+        distinct: dict[str, tuple[int, RunConfig, Words]] = {}
         run_of_job = []
         for words in jobs:
             try:
@@ -72,11 +71,11 @@ class Sweeper(BasicSweeper):
             except ConfigError as error:
                 faults.extend(error.faults)
                 continue
-            index, _, _ = runs.setdefault(run.fingerprint, (len(runs), run, words))
+            index, _, _ = distinct.setdefault(run.fingerprint, (len(distinct), run.config, words))
             run_of_job.append(index)
         if faults:
             raise ConfigError(faults)
-        return Plan(jobs, [run for _, run, _ in runs.values()], [words for _, _, words in runs.values()], run_of_job)
+        return Plan(jobs, [config for _, config, _ in distinct.values()], [words for _, _, words in distinct.values()], run_of_job)
 
     def _compose(self, words: Words) -> DictConfig:
         """A job's configuration.  Hydra composes once per choice of groups, which takes 40 ms; plain values are set on a copy."""
@@ -110,14 +109,14 @@ class Sweeper(BasicSweeper):
 
         assert self.config is not None
         assert self.launcher is not None
-        tracking = plan.runs[0].config.tracking
+        tracking = plan.configs[0].tracking
         store = connect(resolve(tracking.uri, Path(self.config.hydra.runtime.cwd)), tracking.experiment)
         swept = {override.key_or_group: _typed(override) for override in overrides if override.is_sweep_override()}
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
         parent = SweepRun(store, _name(swept, overrides), swept)
-        launched = [[*words, *_filing(parent.run_id, run.config, swept)] for words, run in zip(plan.words, plan.runs, strict=True)]
+        launched = [[*words, *_filing(parent.run_id, config, swept)] for words, config in zip(plan.words, plan.configs, strict=True)]
         results: Sequence[JobReturn] = []
         status = "KILLED"
         try:
