@@ -2,13 +2,13 @@
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar, get_args
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from bpexp.config import ConfigError, Fault, explain, parse
+from bpexp.config import ConfigError, Fault, explain, keys, parse
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -32,12 +32,12 @@ def arguments(schema: type[T], argv: Sequence[str], description: str) -> T:
         print(f"{description}\n\nkeys (key=default, meaning, what is allowed):\n{explain(schema, schema())}")
         raise SystemExit(0)
     try:
-        return parse(schema, _values(argv))
+        return parse(schema, _values(schema, argv))
     except ConfigError as error:
         refuse(error)
 
 
-def _values(argv: Sequence[str]) -> dict[str, object]:
+def _values(schema: type, argv: Sequence[str]) -> dict[str, object]:
     faults = [Fault(word, "", "must be written key=value") for word in argv if "=" not in word]
     try:
         values = OmegaConf.to_container(OmegaConf.from_dotlist([word for word in argv if "=" in word]), resolve=True)
@@ -46,4 +46,11 @@ def _values(argv: Sequence[str]) -> dict[str, object]:
     if faults:
         raise ConfigError(faults)
     assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items()}
+    typed = dict(word.split("=", 1) for word in argv)
+    return {str(key): typed[str(key)] if _is_text(schema, str(key)) and not isinstance(value, str | None) else value for key, value in values.items()}
+
+
+def _is_text(schema: type, key: str) -> bool:
+    """Whether a key takes a text, so that what looks like a number (an id such as 12e4) is none."""
+    hint = keys(schema).get(key)
+    return str in (hint, *get_args(hint), *(inner for part in get_args(hint) for inner in get_args(part)))

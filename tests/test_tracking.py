@@ -220,8 +220,14 @@ def test_a_run_by_id_by_name_and_the_newest(filled: tuple[str, list[Records]]) -
 def test_nothing_to_read_is_told_in_a_line(filled: tuple[str, list[Records]], tmp_path: Path) -> None:
     uri, _ = filled
     missing = f"sqlite:///{tmp_path}/none.db"
+    for name, content in (("empty.db", b""), ("junk.db", b"no database")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(NoRunsError, match="no store of MLflow's there"):
+            load_runs(uri=f"sqlite:///{tmp_path}/{name}")
+        assert (tmp_path / name).read_bytes() == content
+        (tmp_path / name).unlink()
     for line, arguments in {
-        f"uri={missing}: no such store": {"uri": missing},
+        f"uri={missing}: no store of MLflow's there": {"uri": missing},
         "experiment=other: no such experiment": {"uri": uri, "experiment": "other"},
         "sweep=ghost: no sweep or run of this name": {"uri": uri, "sweep": "ghost"},
     }.items():

@@ -17,6 +17,7 @@ import pandas as pd
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from bpexp.config import RunConfig, keys
 from bpexp.core.probes import PROBES
@@ -54,15 +55,16 @@ def load_runs(sweep: str | None = None, uri: str | None = None, experiment: str 
     """
     where = resolve(uri)
     if not exists(where):
-        raise NoRunsError(f"uri={where}: no such store; `python -m bpexp` makes one in the folder it runs in")
+        raise NoRunsError(f"uri={where}: no store of MLflow's there; `python -m bpexp` makes one in the folder it runs in")
     try:
         client = MlflowClient(where)
         found = client.get_experiment_by_name(experiment)
         if found is None:
             raise NoRunsError(f"experiment={experiment}: no such experiment in {where}")
         everything = list(_search(client, found.experiment_id))
-    except MlflowException as error:
-        raise NoRunsError(f"uri={where}: can't be read ({str(error).splitlines()[0]})") from None
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise NoRunsError(f"uri={where}: can't be read ({reason})") from None
     head, members = _select(client, everything, sweep)
     read = partial(_read, client, members)
     curves, layers = read("curves.parquet", CURVES), read("layers.parquet", LAYERS)

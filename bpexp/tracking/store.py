@@ -6,11 +6,12 @@ them, under a file lock beside the database, and the others wait.
 
 import logging
 import os
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
 
@@ -50,9 +51,15 @@ def resolve(uri: str | None, folder: Path | None = None) -> str:
 
 
 def exists(uri: str) -> bool:
-    """Whether there is a store to read; looking creates none."""
+    """Whether there is a store to read; looking creates none, nor does it add MLflow's tables to another's file."""
     path = _database(uri)
-    return path is None or path.exists()
+    if path is None:
+        return True
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as database:
+            return bool(database.execute("select 1 from sqlite_master where name = 'experiments'").fetchall())
+    except sqlite3.Error:
+        return False
 
 
 def connect(uri: str, experiment: str) -> Store:

@@ -238,8 +238,9 @@ def test_a_diverged_run_is_shown_until_its_end_and_marked() -> None:
     assert "diverged" in legend_of(shown.figure)
     calm = records(wanted[0]).curves["loss_train"]
     assert ax.get_ylim()[1] < 2 * calm.max()  # fitted to the run that did not diverge
-    if left.curves["loss_train"][finite[-1]] > ax.get_ylim()[1]:
-        assert any("left the axis" in note for note in shown.notes)
+    assert left.curves["loss_train"][finite[-1]] > ax.get_ylim()[1]  # so the cross stands on the upper edge
+    assert y_of(mark).tolist() == [ax.get_ylim()[1]]
+    assert any("left the axis" in note for note in shown.notes)
 
 
 def test_seeds_make_a_mean_and_a_band_from_lowest_to_highest() -> None:
