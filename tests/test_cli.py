@@ -78,11 +78,21 @@ def test_a_lone_run_is_refused(tmp_path: Path, words: str) -> None:
         assert found == expected
 
 
-@pytest.mark.parametrize("words", [name for name in WRONG if name != "a foreign store"])
+LATER = {"batch larger than the data", "output and loss", "a missing file", "a foreign store", "two at once"}  # seen where all else is right
+
+
+def test_a_sweep_is_refused_for_all_that_is_wrong_with_it(tmp_path: Path) -> None:
+    together = [WRONG[name] for name in WRONG if name not in LATER]
+    expected = [line for _, lines_ in together for line in lines_ or ()]
+    assert len(expected) == len(WRONG) - len(LATER)
+    assert sorted(refused(tmp_path, "-m", "seed=0,1", *(word for typed, _ in together for word in typed))) == sorted(expected)
+
+
+@pytest.mark.parametrize("words", sorted(LATER))
 def test_a_sweep_is_refused_alike(tmp_path: Path, words: str) -> None:
     typed, expected = WRONG[words]
-    assert expected is not None
-    assert sorted(refused(tmp_path, "-m", "seed=0,1", *typed)) == sorted(expected)
+    found = refused(tmp_path, "-m", "seed=0,1", *typed)
+    assert len(found) == len(typed) if expected is None else sorted(found) == sorted(expected)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 import bpexp
-from bpexp.config import RunConfig, flatten, keys, parse, written
+from bpexp.config import RunConfig, TrackingConfig, flatten, keys, parse, written
 from bpexp.core.schedule import log_spaced
 from bpexp.experiment import prepare
 from tests.cli import ROOT, command, environment, lines
@@ -74,6 +75,8 @@ def test_one_parent_named_after_the_sweep_and_a_child_per_job(depths: tuple[Swee
     children = sweep.children(parent)
     assert [run.info.run_name for run in children] == [f"depth={depth} width=8 lr=3" for depth in DEPTHS]
     assert {run.info.status for run in children} == {"FINISHED"}
+    assert [run.data.tags["bpexp.kind"] for run in (parent, *children)] == ["sweep", "run", "run", "run"]
+    assert [run.data.tags["bpexp.job"] for run in children] == ["0", "1", "2"]
     assert len(sweep.runs()) == 4
 
 
@@ -203,9 +206,21 @@ def test_artifacts_hold_the_run(depths: tuple[Sweep, object], child: Run) -> Non
     folder = Path(sweep.client.download_artifacts(child.info.run_id, ""))
     assert {path.name for path in folder.iterdir()} == {"config.yaml", "curves.parquet", "layers.parquet", "checkpoint.npz"}
     read = parse(RunConfig, yaml.safe_load((folder / "config.yaml").read_text()))
-    assert {key: value for key, value in flatten(read).items() if not key.startswith("tracking.")} == {
-        key: value for key, value in flatten(config_of(12)).items() if not key.startswith("tracking.")
-    }
+    filed = TrackingConfig(parent=sweep.parents()[0].info.run_id, run_name=child.info.run_name)
+    assert read == replace(config_of(12), tracking=filed)
+
+
+def test_the_weights_kept_give_the_final_loss(depths: tuple[Sweep, object], child: Run) -> None:
+    """Written out anew, in float64: sigmoid layers, half the squared distance to the targets."""
+    sweep, _ = depths
+    data = prepare(config_of(12)).dataset.split
+    with np.load(sweep.client.download_artifacts(child.info.run_id, "checkpoint.npz")) as weights:
+        for inputs, targets, name in ((data.x_train, data.y_train, "final_loss"), (data.x_test, data.y_test, "final_test_loss")):
+            a = inputs
+            for k in range(1, 13):
+                a = 1 / (1 + np.exp(-a @ weights[f"W_{k:03d}"].astype(float)))
+            loss = 0.5 * np.sum((a - targets) ** 2, axis=1).mean()
+            assert child.data.metrics[f"summary/{name}"] == pytest.approx(loss, rel=1e-6)  # the run itself was in float32
 
 
 def test_numbers_are_bitwise_those_of_the_same_run_alone(depths: tuple[Sweep, object], child: Run) -> None:
@@ -266,9 +281,9 @@ def test_a_job_that_fails_is_told_and_the_others_go_on(depths: tuple[Sweep, obje
     """A real failure: a data file that was there when the sweep was checked is gone when its job starts."""
     sweep, _ = depths
     paths = [tmp_path / f"{name}.npz" for name in "abc"]
-    for seed, path in enumerate(paths):
-        np.savez(path, x=np.random.default_rng(seed).standard_normal((8, 3)), y=np.arange(8) % 2)
-    rest = ["steps=60000", "depth=2", "width=4", "batch_size=4"]
+    for path, inputs in zip(paths, (30_000, 2, 3), strict=True):  # the first job takes seconds, the last one none
+        np.savez(path, x=np.random.default_rng(inputs).standard_normal((8, inputs)), y=np.arange(8) % 2)
+    rest = ["steps=6000", "depth=2", "width=4", "batch_size=4"]
     process = started(sweep, "data=npz", f"data.path={','.join(map(str, paths))}", *rest)
     try:
         wait_for_runs(sweep, process, len(sweep.runs()) + 2)

@@ -3,11 +3,15 @@
 import os
 import subprocess
 import sys
+import tomllib
 import zipfile
+from email import message_from_bytes
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
+import bpexp
 from tests.cli import ROOT, environment
 
 
@@ -31,6 +35,19 @@ def test_the_wheel_carries_what_is_not_python(wheel: Path) -> None:
     assert package <= names
     assert {"bpexp/py.typed", "hydra_plugins/bpexp_sweeper.py"} <= names
     assert not any(name.startswith(("tests/", "reports/")) for name in names)
+
+
+def test_the_wheel_says_what_it_is_and_needs(wheel: Path) -> None:
+    """What pip reads: the package's own version, the dependencies that pyproject.toml declares, the licence."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        told = message_from_bytes(archive.read(name))
+        assert any(path.endswith("/LICENSE") for path in archive.namelist())
+    assert told["Version"] == bpexp.__version__
+    needed = [line for line in told.get_all("Requires-Dist", []) if "extra ==" not in line]
+    assert set(map(Requirement, needed)) == set(map(Requirement, project["dependencies"]))
+    assert told["License-Expression"] == project["license"]
 
 
 def test_the_same_commands_work_from_the_wheel_in_another_folder(wheel: Path, tmp_path: Path) -> None:

@@ -1,0 +1,169 @@
+"""Who may import what: each heavy package is known to one room, and rooms know each other one way only.
+
+Read off the sources, so that an import inside a function or under TYPE_CHECKING counts as well; then off the modules that a process really loads.
+"""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import packages_distributions, requires
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from tests.cli import ROOT, environment
+
+# A package, and the only places that may name it.
+OWNERS = {
+    "hydra": ("bpexp.sweep", "bpexp.__main__", "hydra_plugins"),
+    "omegaconf": ("bpexp.sweep", "bpexp.cli"),
+    "mlflow": ("bpexp.tracking",),
+    "sqlalchemy": ("bpexp.tracking",),
+    "pyarrow": ("bpexp.tracking",),
+    "pandas": ("bpexp.tracking", "bpexp.report"),
+    "matplotlib": ("bpexp.report",),
+    "jinja2": ("bpexp.report",),
+    "sklearn": ("bpexp.datasets",),
+    "rich": ("bpexp.sweep", "bpexp.report", "bpexp.walkthrough"),
+}
+
+# A room, and the rooms of ours that it may know besides itself.
+KNOWS = {
+    "bpexp.core": (),
+    "bpexp.theory": ("bpexp.core.activations",),
+    "bpexp.config": ("bpexp.core",),
+    "bpexp.datasets": ("bpexp.config", "bpexp.core"),
+    "bpexp.cli": ("bpexp.config",),
+    "bpexp.experiment": ("bpexp.config", "bpexp.core", "bpexp.datasets", "bpexp.theory"),
+    "bpexp.tracking": ("bpexp.config", "bpexp.core", "bpexp.experiment"),
+    "bpexp.report": ("bpexp.cli", "bpexp.config", "bpexp.core", "bpexp.theory", "bpexp.tracking.reader"),
+    "bpexp.walkthrough": ("bpexp.cli", "bpexp.config", "bpexp.core"),
+    "bpexp.sweep": ("bpexp.cli", "bpexp.config", "bpexp.core", "bpexp.experiment", "bpexp.tracking"),
+    "bpexp.__main__": ("bpexp.sweep",),
+    "hydra_plugins": ("bpexp.sweep",),
+}
+DOOR = "bpexp"  # the package itself: what it offers to users, it fetches from any room
+STUBS = {"_typeshed"}  # exists for type checkers only
+
+FILES = [*sorted((ROOT / "bpexp").rglob("*.py")), *sorted((ROOT / "hydra_plugins").rglob("*.py"))]
+
+
+def module_name(file: Path) -> str:
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(source: str, module: str = "bpexp.somewhere") -> Iterator[str]:
+    """Every module that a source names in an import, wherever it stands; `from a import b` names `a.b`, as b may be a module."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join([*module.split(".")[: -node.level], *filter(None, [node.module])]) if node.level else str(node.module)
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant) and isinstance(node.args[0].value, str):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if called in ("import_module", "__import__"):
+                yield node.args[0].value
+
+
+def inside(name: str, places: tuple[str, ...] | list[str]) -> bool:
+    return any(f"{name}.".startswith(f"{place}.") for place in places)
+
+
+@cache
+def all_imports() -> frozenset[tuple[str, str]]:
+    """(module of ours, what it imports)."""
+    return frozenset((module_name(file), name) for file in FILES for name in imported(file.read_text(), module_name(file)))
+
+
+def ours() -> Iterator[tuple[str, str]]:
+    """(module of ours, module or name of ours that it imports)."""
+    return ((module, name) for module, name in all_imports() if inside(name, ("bpexp", "hydra_plugins")))
+
+
+def foreign() -> Iterator[tuple[str, str]]:
+    """(module of ours, package of others that it imports), the standard library's left out."""
+    for module, name in all_imports() - set(ours()):
+        package = name.partition(".")[0]
+        if package not in sys.stdlib_module_names | STUBS:
+            yield module, package
+
+
+def test_imports_are_found_wherever_they_stand() -> None:
+    source = """
+import a, b.c as d
+from e.f import g
+def function():
+    from h import i
+    import_module("j")
+    importlib.import_module("k.l")
+if TYPE_CHECKING:
+    import m
+from . import n
+from ..o import p
+"""
+    assert sorted(imported(source, "x.y.z")) == ["a", "b.c", "e.f.g", "h.i", "j", "k.l", "m", "x.o.p", "x.y.n"]
+
+
+@pytest.mark.parametrize("package", OWNERS)
+def test_a_heavy_package_is_known_where_it_belongs(package: str) -> None:
+    places = {module for module, name in foreign() if name == package}
+    assert places, f"nothing imports {package}: take it off the list"
+    assert not {module for module in places if not inside(module, OWNERS[package])}
+
+
+def test_the_core_is_numpy_scipy_and_itself() -> None:
+    assert {package for module, package in foreign() if inside(module, ("bpexp.core",))} == {"numpy", "scipy"}
+
+
+def test_rooms_know_each_other_one_way() -> None:
+    wrong = []
+    for module, name in ours():
+        if DOOR in (module, name):  # `import bpexp` tells where the package lies
+            continue
+        (room,) = [room for room in KNOWS if inside(module, (room,))]
+        if not inside(name, [room, *KNOWS[room]]):
+            wrong.append(f"{module} imports {name}")
+    assert not wrong
+
+
+def test_the_core_never_looks_at_the_package_that_holds_it() -> None:
+    assert not {(module, name) for module, name in ours() if inside(module, ("bpexp.core",)) and not inside(name, ("bpexp.core",))}
+
+
+def distributions(lines: list[str]) -> set[str]:
+    """The distributions that requirements name, those of extras left out."""
+    requirements = [Requirement(line) for line in lines]
+    always = [it for it in requirements if it.marker is None or it.marker.evaluate({"extra": ""})]
+    return {it.name.lower().replace("_", "-") for it in always}
+
+
+def test_all_that_is_imported_is_declared_and_the_reverse() -> None:
+    declared = distributions(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"])
+    providers = packages_distributions()
+    used = {package: {name.lower().replace("_", "-") for name in providers[package]} for _, package in foreign()}
+    brought = declared.union(*(distributions(requires(name) or []) for name in declared))  # mlflow brings sqlalchemy, pydantic its core
+    assert {package for package, names in used.items() if not names & brought} == set()
+    assert declared - set().union(*used.values()) == set()
+
+
+LOADS = {
+    "import bpexp": {"hydra", "mlflow", "matplotlib", "omegaconf", "pandas", "pyarrow", "rich", "sklearn"},
+    "import bpexp; bpexp.train(bpexp.RunConfig(depth=2, width=4, steps=2))": {"hydra", "mlflow", "matplotlib", "omegaconf"},
+    "import bpexp.sweep.app": {"mlflow", "matplotlib", "pandas", "sklearn"},
+    "import bpexp.report.__main__": {"hydra", "mlflow", "matplotlib", "pandas", "sklearn"},
+}
+
+
+@pytest.mark.parametrize("code", LOADS)
+def test_what_is_not_needed_is_not_loaded(code: str, tmp_path: Path) -> None:
+    line = [sys.executable, "-c", f"{code}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"]
+    done = subprocess.run(line, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert not LOADS[code] & set(done.stdout.split())
+    assert "numpy" in done.stdout.split()  # the list is one
