@@ -1,8 +1,10 @@
 """Commands run as a user runs them: a process of their own, in a folder of their own."""
 
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,3 +25,9 @@ def command(folder: Path, *words: str, module: str = "bpexp", **more: Any) -> su
 
 def lines(text: str) -> list[str]:
     return [line for line in text.splitlines() if line.strip()]
+
+
+def query(database: Path | str, statement: str, *values: object) -> list[tuple[Any, ...]]:
+    """What a statement finds in, or does to, a SQLite file."""
+    with closing(sqlite3.connect(database)) as connection, connection:
+        return connection.execute(statement, values).fetchall()

@@ -3,7 +3,6 @@
 import json
 import math
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -21,7 +20,7 @@ import bpexp
 from bpexp.config import RunConfig, TrackingConfig, flatten, keys, parse, written
 from bpexp.core.schedule import log_spaced
 from bpexp.experiment import prepare
-from tests.cli import ROOT, command, environment, lines
+from tests.cli import ROOT, command, environment, lines, query
 
 SMALL = ("steps=60", "width=8", "batch_size=16")
 DEPTHS = (3, 5, 12)
@@ -148,10 +147,8 @@ def test_the_loss_curve(depths: tuple[Sweep, object], child: Run) -> None:
 
 def test_every_point_is_timed_by_its_step_and_is_finite(depths: tuple[Sweep, object]) -> None:
     sweep, _ = depths
-    with sqlite3.connect(sweep.folder / "mlflow.db") as database:
-        rows = database.execute(
-            "select m.value, m.is_nan, m.timestamp, m.step, r.start_time from metrics m join runs r on m.run_uuid = r.run_uuid"
-        ).fetchall()
+    points = "select m.value, m.is_nan, m.timestamp, m.step, r.start_time from metrics m join runs r on m.run_uuid = r.run_uuid"
+    rows = query(sweep.folder / "mlflow.db", points)
     assert len(rows) > 1000
     assert all(math.isfinite(value) and abs(value) < 1e308 and not is_nan for value, is_nan, *_ in rows)
     assert all(timestamp == start + step for *_, timestamp, step, start in rows)
@@ -259,8 +256,7 @@ def test_a_run_listed_twice_trains_once_and_a_diverged_one_stops_nothing(depths:
     manifest = json.loads(Path(sweep.client.download_artifacts(parent.info.run_id, "manifest.json")).read_text())
     assert [job["run_id"] for job in manifest["jobs"]] == [diverged.info.run_id, calm.info.run_id, calm.info.run_id]
     assert sum("lr=0.01" in line for line in lines(done.stdout)) == 2
-    with sqlite3.connect(sweep.folder / "mlflow.db") as database:
-        assert database.execute("select count(*) from metrics where is_nan or abs(value) > 1.7e308").fetchone() == (0,)
+    assert query(sweep.folder / "mlflow.db", "select count(*) from metrics where is_nan or abs(value) > 1.7e308") == [(0,)]
 
 
 def started(sweep: Sweep, *words: str) -> subprocess.Popen[str]:

@@ -1,7 +1,6 @@
 """The sink and the reader against a real SQLite store."""
 
 import json
-import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +16,7 @@ from bpexp.experiment import NullSink, Run, prepare, run
 from bpexp.tracking.reader import NoRunsError, load_runs
 from bpexp.tracking.sink import LOSS_POINTS, MlflowSink, run_name
 from bpexp.tracking.store import Store, connect, exists, resolve
-from tests.cli import environment
+from tests.cli import environment, query
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +35,7 @@ def trained(**changes: object) -> tuple[Run, Records]:
 
 def rows(store: Store, run_id: str | None) -> set[tuple[object, ...]]:
     """All points of a run in the database, with their multiplicity by primary key."""
-    with sqlite3.connect(store.uri.removeprefix("sqlite:///")) as database:
-        found = database.execute("select key, step, timestamp, value from metrics where run_uuid = ?", (run_id,)).fetchall()
+    found = query(store.uri.removeprefix("sqlite:///"), "select key, step, timestamp, value from metrics where run_uuid = ?", run_id)
     assert len(found) == len(set(found))
     return set(found)
 
@@ -242,8 +240,7 @@ def test_artifacts_that_are_gone_are_told(filled: tuple[str, list[Records]], tmp
     uri, _ = filled
     copy = tmp_path / "mlflow.db"
     copy.write_bytes(Path(uri.removeprefix("sqlite:///")).read_bytes())
-    with sqlite3.connect(copy) as database:
-        database.execute("update runs set artifact_uri = ?", (str(tmp_path / "moved"),))
+    query(copy, "update runs set artifact_uri = ?", str(tmp_path / "moved"))
     with pytest.raises(NoRunsError, match=r"curves\.parquet of run .* was the folder moved or deleted"):
         load_runs(uri=f"sqlite:///{copy}")
 
