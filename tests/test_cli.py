@@ -1,5 +1,6 @@
 """What a user types, and what is said to what is wrong."""
 
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -103,11 +104,25 @@ def test_a_sweep_is_refused_alike(tmp_path: Path, words: str) -> None:
         (["-m", "tracking.experiment=a,b"], "tracking.experiment=a,b: can't be swept: a sweep is filed in one place"),
         (["-m", "init=he,lecan"], f"init=lecan: must be one of {', '.join(groups([config_dir()])['init'])}; did you mean 'lecun'?"),
         (["--cfg", "job", "dpeth=3"], "dpeth=3: no such key; did you mean 'depth'?"),
+        (["-m", "seed=range(0,0)"], "seed=range(0,0): has no values"),
+        (["-m", "activation=glob(*)"], "activation=glob(*): glob(…) chooses among the options of a group; list the values"),
+        (["-m", "init=glob(zzz*)"], "-m: no values, no runs: an option list is empty"),
+        (["hydra.mode=RUN", "depth=1,2"], "depth=1,2: several values make a sweep: add -m"),
+        (["init@foo=he"], "init@foo=he: Could not override 'init@foo'."),
+        (["hydra.foo=1"], "hydra.foo=1: Could not override 'hydra.foo'."),
         (["-m", "hydra.mode=MULTIRUN", "depth=0"], "depth=0: must be a whole number, at least 1, at most 10,000"),
     ],
 )
 def test_sweeps_that_are_none(tmp_path: Path, words: list[str], must: str) -> None:
     assert refused(tmp_path, *words) == [must]
+
+
+def test_a_server_that_is_not_there_is_told_of_in_one_line(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # a port where nobody listens
+        uri = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        (line,) = refused(tmp_path, "-m", "seed=0,1", f"tracking.uri={uri}")
+    assert line.startswith(f"tracking.uri={uri}: must be a store that can be opened (")
 
 
 def test_what_cannot_be_read(tmp_path: Path) -> None:

@@ -334,5 +334,19 @@ def test_ctrl_c_closes_the_run_and_the_sweep(interrupted: tuple[Sweep, Run, int,
     assert second.info.end_time is not None
 
 
+def test_a_signal_to_stop_closes_the_run_as_well(depths: tuple[Sweep, object]) -> None:
+    sweep, _ = depths
+    process = started(sweep, "steps=5000000", "depth=2", "width=4", "probe_points=3")
+    try:
+        wait_for_runs(sweep, process, len(sweep.runs()) + 2)
+        process.terminate()
+        process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 143
+    parent = sweep.parents()[-1]
+    assert [run.info.status for run in (parent, *sweep.children(parent))] == ["KILLED", "KILLED"]
+
+
 def test_every_key_of_the_schema_is_a_parameter(child: Run) -> None:
     assert set(child.data.params) == {key for key in keys(RunConfig) if not key.startswith("tracking.")}

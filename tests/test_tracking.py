@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -269,6 +270,32 @@ def test_six_processes_that_start_together_on_no_database(tmp_path: Path) -> Non
     assert [process.returncode for process in processes] == [0] * 6, ends
     assert len({json.loads(printed) for printed, _ in ends}) == 1
     assert exists(f"sqlite:///{tmp_path}/mlflow.db")
+
+
+def test_a_store_whose_making_was_cut_off_is_made_anew(tmp_path: Path) -> None:
+    """Killed as soon as a database has tables, long before it has all of them."""
+    code = "from pathlib import Path; from bpexp.tracking.store import connect, resolve; connect(resolve(None, Path.cwd()), 'bpexp')"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=environment())
+    try:
+        while tables(tmp_path) == 0:
+            assert process.poll() is None, "made before it could be cut off"
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
+    assert not exists(f"sqlite:///{tmp_path}/mlflow.db")
+    made = connect(f"sqlite:///{tmp_path}/mlflow.db", "bpexp")
+    assert made.client.get_experiment(made.experiment_id).name == "bpexp"
+    assert {path.name for path in tmp_path.iterdir()} <= {"mlflow.db", ".mlflow.db.lock", "mlruns"}
+
+
+def tables(folder: Path) -> int:
+    """In whatever database lies in a folder."""
+    found = 0
+    for path in folder.glob("*mlflow.db*"):
+        if not path.name.endswith((".lock", "-journal", "-wal", "-shm")):
+            found += len(query(path, "select name from sqlite_master"))
+    return found
 
 
 def test_a_deleted_experiment_is_not_written_to(store: Store) -> None:

@@ -3,15 +3,18 @@
 MLflow takes over a second to import: it is imported once there is something to track, so that a refusal comes at once.
 """
 
+import signal
 import sys
 from argparse import Namespace
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -25,11 +28,12 @@ from bpexp.tracking.notes import table_row
 
 __all__ = ["Job", "main"]
 
-INTERRUPTED = 130  # exit code of a command that Ctrl-C ended, as the shell has it
+INTERRUPTED, TERMINATED = 130, 143  # exit codes of a command that Ctrl-C or `kill` ended, as the shell has them
 
 
 def main() -> None:
     """`python -m bpexp`: check the words, then hand over to Hydra."""
+    signal.signal(signal.SIGTERM, _terminate)
     _register()
     arguments = get_args_parser().parse_args()
     asks = arguments.help or arguments.hydra_help or arguments.info is not None or arguments.shell_completion
@@ -43,9 +47,14 @@ def main() -> None:
         raise SystemExit(INTERRUPTED) from None
 
 
+def _terminate(_signal: int, _frame: object) -> NoReturn:
+    """What a batch system sends when time is up: runs are closed as they are at Ctrl-C."""
+    raise SystemExit(TERMINATED)
+
+
 def _check_words(arguments: Namespace) -> list[Fault]:
     """Refuse a lone run, or `--cfg`, that is wrong; a sweep's wrong words are taken out, and their faults returned for the sweeper to add its own."""
-    sweep = arguments.multirun or any(word.startswith("hydra.mode=") for word in arguments.overrides)
+    sweep = arguments.multirun or any(word.upper() == "HYDRA.MODE=MULTIRUN" for word in arguments.overrides)
     main_folder = Path(arguments.config_path or config_dir())
     folders = [main_folder, *([Path(arguments.config_dir)] if arguments.config_dir else [])]
     good, faults = sort_words(arguments.overrides, folders, sweep=sweep)
@@ -55,8 +64,12 @@ def _check_words(arguments: Namespace) -> list[Fault]:
         return faults
     plain = len(folders) == 1 and arguments.config_name is None and arguments.config_path is None
     if plain and arguments.cfg is None:  # before Hydra makes a folder for the run
-        with hydra.initialize_config_dir(str(main_folder), version_base="1.3"):
-            faults += _lone_faults(hydra.compose("config", good), store=not faults)
+        try:
+            with hydra.initialize_config_dir(str(main_folder), version_base="1.3"):
+                composed = hydra.compose("config", good)
+        except HydraException as error:  # what only Hydra knows: its own keys, `group@package=option`
+            raise ConfigError([*faults, Fault(" ".join(good), "", str(error).splitlines()[0])]) from None
+        faults += _lone_faults(composed, store=not faults)
     if faults:
         raise ConfigError(faults)
     return []

@@ -53,7 +53,7 @@ def _faults(override: Override, known: Mapping[str, list[str]], *, sweep: bool) 
     shown = str(override.input_line).partition("=")[2]
     if key.split("/")[0].split(".")[0] == "hydra":
         return []  # Hydra's own to check
-    if (must := _refusal(override, known, shown)) or (must := _sweep_refusal(override, sweep=sweep)):
+    if (must := _refusal(override, known, shown)) or (must := _sweep_refusal(override, sweep=sweep, grouped=key in known)):
         return [Fault(key, shown, must)]
     if key not in known or override.value_type == ValueType.GLOB_CHOICE_SWEEP:
         return []
@@ -74,7 +74,7 @@ def _refusal(override: Override, known: Mapping[str, list[str]], shown: str) -> 
     return unknown_key(key, shown, RunConfig).must
 
 
-def _sweep_refusal(override: Override, *, sweep: bool) -> str:
+def _sweep_refusal(override: Override, *, sweep: bool, grouped: bool) -> str:
     """Why this key can't take several values, where it does; empty where it may."""
     if not override.is_sweep_override():
         return ""
@@ -82,7 +82,11 @@ def _sweep_refusal(override: Override, *, sweep: bool) -> str:
         return "can't be swept: a sweep is filed in one place"
     if not sweep:
         return "several values make a sweep: add -m"
-    return "" if override.is_discrete_sweep() else "must be a list of values, such as 1,2,5 or range(1,5)"
+    if override.value_type == ValueType.GLOB_CHOICE_SWEEP and not grouped:
+        return "glob(…) chooses among the options of a group; list the values"
+    if not override.is_discrete_sweep():
+        return "must be a list of values, such as 1,2,5 or range(1,5)"
+    return "" if override.value_type == ValueType.GLOB_CHOICE_SWEEP or next(iter(override.sweep_iterator()), None) is not None else "has no values"
 
 
 def _tables() -> dict[str, str]:

@@ -73,6 +73,8 @@ class Sweeper(BasicSweeper):
                 continue
             index, _, _ = distinct.setdefault(run.fingerprint, (len(distinct), run.config, words))
             run_of_job.append(index)
+        if not faults and not distinct:
+            faults = [Fault("-m", "", "no values, no runs: an option list is empty")]
         if faults:
             raise ConfigError(faults)
         return Plan(jobs, [config for _, config, _ in distinct.values()], [words for _, _, words in distinct.values()], run_of_job)
@@ -113,8 +115,11 @@ class Sweeper(BasicSweeper):
         store = connect(resolve(tracking.uri, Path(self.config.hydra.runtime.cwd)), tracking.experiment)
         swept = {override.key_or_group: _typed(override) for override in overrides if override.is_sweep_override()}
         folder = Path(self.config.hydra.sweep.dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(self.config, folder / "multirun.yaml")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            OmegaConf.save(self.config, folder / "multirun.yaml")
+        except OSError as error:
+            raise ConfigError([Fault("hydra.sweep.dir", folder, f"can't be written to ({error.strerror or error})")]) from None
         parent = SweepRun(store, _name(swept, overrides), swept)
         launched = [[*words, *_filing(parent.run_id, config, swept)] for words, config in zip(plan.words, plan.configs, strict=True)]
         results: Sequence[JobReturn] = []

@@ -68,6 +68,8 @@ def connect(uri: str, experiment: str) -> Store:
     _quiet()
     try:
         with _lock(path), _few_retries():
+            if path is not None and not path.exists():
+                _create(path)
             client = MlflowClient(uri)
             found = client.get_experiment_by_name(experiment)
             if found is not None and found.lifecycle_stage != "active":
@@ -75,13 +77,21 @@ def connect(uri: str, experiment: str) -> Store:
                 raise ConfigError([Fault("tracking.experiment", experiment, must)])
             return Store(client, uri, found.experiment_id if found else client.create_experiment(experiment))
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        reason = str(getattr(error, "orig", None) or error).splitlines()[0][:200]
+        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0][:200]
         raise ConfigError([Fault("tracking.uri", uri, f"must be a store that can be opened ({reason})")]) from None
 
 
 def _database(uri: str) -> Path | None:
     """The file of a SQLite store; None for all others."""
     return Path(unquote(uri.removeprefix(SQLITE))) if uri.startswith(SQLITE) else None
+
+
+def _create(database: Path) -> None:
+    """MLflow makes a database in many steps, and can't open one that was left half-way: it gets its name when it is whole."""
+    unfinished = database.with_name(f".{database.name}.unfinished")
+    unfinished.unlink(missing_ok=True)
+    MlflowClient(f"{SQLITE}{unfinished}").search_experiments(max_results=1)
+    unfinished.replace(database)
 
 
 def _lock(database: Path | None) -> FileLock | nullcontext[None]:
@@ -108,3 +118,4 @@ def _quiet() -> None:
     """Creating a database is no news: MLflow and alembic would tell it in a hundred lines."""
     for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # "Retrying …"; what fails in the end is raised
