@@ -2,18 +2,18 @@
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn, TypeVar, get_args
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from bpexp.config import ConfigError, Fault, explain, keys, parse
+from bpexp.config import ConfigError, Fault, explain, parse, takes_text
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["arguments", "refuse"]
+__all__ = ["REFUSED", "arguments", "refuse"]
 
 T = TypeVar("T", bound="DataclassInstance")
 REFUSED = 2  # exit code of a command whose input is wrong, as argparse and the shell have it
@@ -47,10 +47,6 @@ def _values(schema: type, argv: Sequence[str]) -> dict[str, object]:
         raise ConfigError(faults)
     assert isinstance(values, dict)
     typed = dict(word.split("=", 1) for word in argv)
-    return {str(key): typed[str(key)] if _is_text(schema, str(key)) and not isinstance(value, str | None) else value for key, value in values.items()}
-
-
-def _is_text(schema: type, key: str) -> bool:
-    """Whether a key takes a text, so that what looks like a number (an id such as 12e4) is none."""
-    hint = keys(schema).get(key)
-    return str in (hint, *get_args(hint), *(inner for part in get_args(hint) for inner in get_args(part)))
+    return {
+        str(key): typed[str(key)] if takes_text(schema, str(key)) and not isinstance(value, str | None) else value for key, value in values.items()
+    }

@@ -42,6 +42,7 @@ __all__ = [
     "flatten",
     "keys",
     "parse",
+    "takes_text",
     "written",
 ]
 
@@ -204,6 +205,12 @@ def _metadata(hint: Any) -> Iterator[Any]:
     for part in get_args(hint):
         yield part
         yield from _metadata(part)
+
+
+def takes_text(schema: type, key: str) -> bool:
+    """Whether a key takes a text, so that what looks like a number (an id such as 12e4) is none."""
+    hint = keys(schema).get(key)
+    return str in (hint, *_metadata(hint))
 
 
 def _kind(hint: Any) -> str:

@@ -56,7 +56,7 @@ def weight_norm(now: Moment, k: int) -> Float64s:
 
 
 def update_ratio(now: Moment, k: int) -> Float64s:
-    """Lr ||dL/dW_k|| / ||W_k||: the step that the equation asks for."""
+    """The step that the equation asks for: lr ||dL/dW_k|| / ||W_k||."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return LOG10_OF_2 * (np.log2(now.lr) + now.log2_grad[k] - now.log2_weight(k))
 

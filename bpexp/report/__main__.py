@@ -8,13 +8,12 @@ from typing import Annotated
 
 from pydantic import Strict
 
-from bpexp.cli import arguments, refuse
+from bpexp.cli import REFUSED, arguments, refuse
 from bpexp.config import ConfigError, Fault, Help
 
 __all__ = ["ReportConfig", "main"]
 
 DESCRIPTION = """python -m bpexp.report [key=value …]: figures and a page from what MLflow holds of a sweep, into OUT/NAME-ID/."""
-REFUSED = 2
 
 
 @dataclass
@@ -38,8 +37,6 @@ def main(argv: Sequence[str]) -> int:
     except NoRunsError as error:
         print(f"bpexp: {error}", file=sys.stderr)
         return REFUSED
-    except ConfigError as error:
-        refuse(error)
     folder = Path(config.out) / folder_name(runs)
     try:
         for path in write(runs, folder):

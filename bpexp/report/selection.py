@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bpexp.config import RunConfig, keys
+from bpexp.core import schedule
 from bpexp.report import words
 from bpexp.tracking.reader import Runs
 
@@ -267,6 +268,4 @@ def sub_grid(settings: Sequence[Setting], most: int) -> list[Setting]:
 
 def spread(items: Sequence[T], most: int) -> list[T]:
     """At most so many of the items, evenly spread by position, the first and the last among them."""
-    if len(items) <= most:
-        return list(items)
-    return [items[index] for index in np.linspace(0, len(items) - 1, most).round().astype(int)]
+    return [items[index] for index in schedule.spread(np.arange(len(items)), most)]

@@ -2,14 +2,13 @@
 
 import time
 from collections.abc import Mapping, Sequence, Sized
-from typing import Any
 
 from mlflow.entities import Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from bpexp.tracking.notes import Row, markdown_table, table_row
 from bpexp.tracking.sink import common_tags
-from bpexp.tracking.store import Store
+from bpexp.tracking.store import Store, search, summary
 
 __all__ = ["MANIFEST", "SweepRun", "children"]
 
@@ -60,17 +59,10 @@ def _row(run: Run | None, words: Sequence[str], missing: str) -> Row:
     """A job's line in the table, from what its run left in MLflow."""
     if run is None:
         return table_row(" ".join(words), {}, missing)
-    summary = {key.removeprefix("summary/"): value for key, value in run.data.metrics.items() if key.startswith("summary/")}
-    return table_row(str(run.info.run_name), summary, run.data.tags.get("bpexp.outcome", run.info.status.lower()))
+    return table_row(str(run.info.run_name), summary(run), run.data.tags.get("bpexp.outcome", run.info.status.lower()))
 
 
 def children(store: Store, parent: str) -> list[Run]:
     """The runs filed under a parent, in the order of their jobs."""
-    found: list[Run] = []
-    token: Any = None
-    while True:
-        page = store.client.search_runs([store.experiment_id], f"tags.mlflow.parentRunId = '{parent}'", page_token=token)
-        found.extend(page)
-        token = page.token
-        if not token:
-            return sorted(found, key=lambda run: int(run.data.tags.get("bpexp.job", 0)))
+    found = search(store.client, store.experiment_id, f"tags.mlflow.parentRunId = '{parent}'")
+    return sorted(found, key=lambda run: int(run.data.tags.get("bpexp.job", 0)))

@@ -7,7 +7,7 @@ its own type; then the summary's numbers (final_loss, delta_decades_per_layer, â
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,11 +22,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from bpexp.config import RunConfig, keys
 from bpexp.core.probes import PROBES
 from bpexp.tracking.parent import MANIFEST
-from bpexp.tracking.store import exists, resolve
+from bpexp.tracking.store import exists, resolve, search, summary
 
 __all__ = ["NoRunsError", "Runs", "load_runs"]
 
-PAGE = 1000
 CURVES = ("step", "loss_train", "loss_train_full", "loss_test", "accuracy_train", "accuracy_test")
 LAYERS = ("step", "layer", *(probe.column for probe in PROBES.values()))
 
@@ -61,7 +60,7 @@ def load_runs(sweep: str | None = None, uri: str | None = None, experiment: str 
         found = client.get_experiment_by_name(experiment)
         if found is None:
             raise NoRunsError(f"experiment={experiment}: no such experiment in {where}")
-        everything = list(_search(client, found.experiment_id))
+        everything = list(search(client, found.experiment_id))
     except (MlflowException, SQLAlchemyError, OSError) as error:
         reason = str(getattr(error, "orig", None) or error).splitlines()[0]
         raise NoRunsError(f"uri={where}: can't be read ({reason})") from None
@@ -71,17 +70,6 @@ def load_runs(sweep: str | None = None, uri: str | None = None, experiment: str 
     frame = pd.DataFrame([_row(run) for run in members]).astype({"diverged_at": "Int64"})
     name = head.info.run_name if head else experiment
     return Runs(frame, curves, layers, head.info.run_id if head else None, str(name), str(found.experiment_id))
-
-
-def _search(client: MlflowClient, experiment_id: str) -> Iterator[Run]:
-    """All runs, the oldest first."""
-    token: Any = None
-    while True:
-        page = client.search_runs([experiment_id], order_by=["attributes.start_time ASC"], max_results=PAGE, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
 
 
 def _is_sweep(run: Run) -> bool:
@@ -133,7 +121,7 @@ def _row(run: Run) -> dict[str, Any]:
         "error": tags.get("bpexp.error"),
     }
     row |= {key: _typed(run.data.params[key]) for key in keys(RunConfig) if key in run.data.params}
-    return row | {name.removeprefix("summary/"): value for name, value in run.data.metrics.items() if name.startswith("summary/")}
+    return row | summary(run)
 
 
 def _typed(text: str) -> Any:

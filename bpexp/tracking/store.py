@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
@@ -19,14 +20,16 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two l
 import mlflow
 from filelock import FileLock
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from bpexp.config import ConfigError, Fault
 
-__all__ = ["Store", "connect", "exists", "resolve"]
+__all__ = ["Store", "connect", "exists", "resolve", "search", "summary"]
 
 SQLITE = "sqlite:///"
+PAGE = 1000  # runs that MLflow hands out at once
 CREATION_SECONDS = 120.0  # creating takes 2 to 6 s; a lock held longer means trouble
 
 
@@ -80,6 +83,23 @@ def connect(uri: str, experiment: str) -> Store:
     except (MlflowException, SQLAlchemyError, OSError) as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0][:200]
         raise ConfigError([Fault("tracking.uri", uri, f"must be a store that can be opened ({reason})")]) from None
+
+
+def search(client: MlflowClient, experiment_id: str, condition: str = "") -> Iterator[Run]:
+    """All runs of an experiment that meet a condition, the oldest first."""
+    token: Any = None
+    while True:
+        page = client.search_runs([experiment_id], condition, order_by=["attributes.start_time ASC"], max_results=PAGE, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def summary(run: Run) -> dict[str, float]:
+    """The numbers that `Records.summary` had, as they were tracked."""
+    prefix = "summary/"
+    return {key.removeprefix(prefix): value for key, value in run.data.metrics.items() if key.startswith(prefix)}
 
 
 def _database(uri: str) -> Path | None:

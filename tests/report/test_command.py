@@ -4,13 +4,10 @@ import json
 import os
 import subprocess
 import sys
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy.exc import SADeprecationWarning
 
 from bpexp.experiment import prepare, run
 from bpexp.report.__main__ import main
@@ -33,14 +30,6 @@ def listing(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
-@contextmanager
-def mlflows_own_warnings() -> Iterator[None]:
-    """MLflow's models set SQLAlchemy's deprecations off; they are not ours to mend."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SADeprecationWarning)
-        yield
-
-
 def filled(store: Store, name: str, depths: list[int], broken: bool = False) -> None:
     """A sweep over depths, every run trained and tracked; if `broken`, one more run that failed at its start."""
     parent = SweepRun(store, name, {"depth": ",".join(map(str, depths))})
@@ -60,10 +49,9 @@ def filled(store: Store, name: str, depths: list[int], broken: bool = False) -> 
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a store of two sweeps, and nothing of Hydra's."""
     folder = tmp_path_factory.mktemp("work")
-    with mlflows_own_warnings():
-        store = connect(resolve("sqlite:///mlflow.db", folder), "bpexp")
-        filled(store, NAME, [3, 6], broken=True)
-        filled(store, "newest", [4])
+    store = connect(resolve("sqlite:///mlflow.db", folder), "bpexp")
+    filled(store, NAME, [3, 6], broken=True)
+    filled(store, "newest", [4])
     return folder
 
 
@@ -78,8 +66,7 @@ def test_the_command_writes_a_report_from_mlflow_alone(folder: Path) -> None:
     assert home.name.startswith("depth-3-6-")
     assert {path.name for path in printed} == {path.name for path in home.iterdir()}
     assert not {name for name in listing(folder) - before if not name.startswith("reports")}  # no database, no Hydra folder
-    with mlflows_own_warnings():
-        runs = load_runs(NAME, resolve("sqlite:///mlflow.db", folder))
+    runs = load_runs(NAME, resolve("sqlite:///mlflow.db", folder))
     assert home.name == f"depth-3-6-{str(runs.sweep_id)[:8]}"
     text = (home / "index.html").read_text()
     assert list(runs.runs["status"]) == ["FINISHED", "FINISHED", "FAILED"]
@@ -93,8 +80,7 @@ def test_another_process_writes_the_same_bytes_and_the_newest_sweep_is_the_defau
 ) -> None:
     one = command(folder, "out=one").stdout
     monkeypatch.chdir(folder)
-    with mlflows_own_warnings():
-        assert main(["out=two"]) == 0
+    assert main(["out=two"]) == 0
     two = capsys.readouterr().out
     assert one.replace("one/", "two/") == two
     for first, second in zip(one.splitlines(), two.splitlines(), strict=True):
@@ -119,11 +105,10 @@ def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         monkeypatch.chdir(folder)
         monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
         before = listing(folder)
-        with mlflows_own_warnings():
-            try:
-                code: object = main(words)
-            except SystemExit as left:
-                code = left.code
+        try:
+            code: object = main(words)
+        except SystemExit as left:
+            code = left.code
         told = capsys.readouterr()
         assert (code, told.out) == (2, "")
         (line,) = told.err.splitlines()
@@ -145,8 +130,7 @@ def test_an_experiment_that_is_not_there_is_named(folder: Path, refusal: Callabl
 
 
 def test_an_experiment_without_runs_says_so(folder: Path, refusal: Callable[..., str]) -> None:
-    with mlflows_own_warnings():
-        connect(resolve("sqlite:///mlflow.db", folder), "empty")
+    connect(resolve("sqlite:///mlflow.db", folder), "empty")
     assert "no runs" in refusal(folder, "experiment=empty")
 
 
