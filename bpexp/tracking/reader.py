@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from bpexp.config import RunConfig, keys
 from bpexp.core.probes import PROBES
 from bpexp.tracking.parent import MANIFEST
-from bpexp.tracking.store import exists, resolve, search, summary
+from bpexp.tracking.store import exists, reason, resolve, search, summary
 
 __all__ = ["NoRunsError", "Runs", "load_runs"]
 
@@ -62,8 +62,7 @@ def load_runs(sweep: str | None = None, uri: str | None = None, experiment: str 
             raise NoRunsError(f"experiment={experiment}: no such experiment in {where}")
         everything = list(search(client, found.experiment_id))
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise NoRunsError(f"uri={where}: can't be read ({reason})") from None
+        raise NoRunsError(f"uri={where}: can't be read ({reason(error)})") from None
     head, members = _select(client, everything, sweep)
     read = partial(_read, client, members)
     curves, layers = read("curves.parquet", CURVES), read("layers.parquet", LAYERS)

@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from bpexp.config import ConfigError, Fault
 
-__all__ = ["Store", "connect", "exists", "resolve", "search", "summary"]
+__all__ = ["Store", "connect", "exists", "reason", "resolve", "search", "summary"]
 
 SQLITE = "sqlite:///"
 PAGE = 1000  # runs that MLflow hands out at once
@@ -81,8 +81,12 @@ def connect(uri: str, experiment: str) -> Store:
                 raise ConfigError([Fault("tracking.experiment", experiment, must)])
             return Store(client, uri, found.experiment_id if found else client.create_experiment(experiment))
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0][:200]
-        raise ConfigError([Fault("tracking.uri", uri, f"must be a store that can be opened ({reason})")]) from None
+        raise ConfigError([Fault("tracking.uri", uri, f"must be a store that can be opened ({reason(error)})")]) from None
+
+
+def reason(error: Exception) -> str:
+    """Why a store can't be used, in a line: the database driver's own words where there are some."""
+    return str(getattr(error, "orig", None) or error).strip().splitlines()[0][:200]
 
 
 def search(client: MlflowClient, experiment_id: str, condition: str = "") -> Iterator[Run]:
