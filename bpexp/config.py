@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
-from inspect import signature
 from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 __all__ = [
+    "GROUPS",
     "ConfigError",
     "DataConfig",
     "Fault",
@@ -105,9 +105,12 @@ def nearest(name: str, names: Iterable[str]) -> str:
 _HIDDEN, _HIDDEN_CHECK = _one_of(name for name, row in ACTIVATIONS.items() if row.elementwise)
 _OUTPUT, _OUTPUT_CHECK = _one_of(ACTIVATIONS)
 _LOSS, _LOSS_CHECK = _one_of(LOSSES)
-_INIT, _INIT_CHECK = _one_of(INITIALIZERS)
+_READY = {name: row for name, row in INITIALIZERS.items() if not row.solved}  # nothing solves for sigma_w2 yet
+_INIT, _INIT_CHECK = _one_of(_READY)
 _OPTIMIZER, _OPTIMIZER_CHECK = _one_of(OPTIMIZERS)
 _PROBE, _PROBE_CHECK = _one_of(PROBES)
+
+GROUPS: dict[str, Mapping[str, object]] = {"init": _READY, "optimizer": OPTIMIZERS}  # tables whose rows are options of a group of Hydra's
 
 Finite = AllowInfNan(allow_inf_nan=False)
 MAX_DEPTH, MAX_WIDTH, MAX_STEPS, MAX_SEED = 10_000, 65_536, 100_000_000, 2**63 - 1
@@ -333,10 +336,14 @@ def combinations(config: RunConfig) -> Iterator[Fault]:
         yield Fault("output", config.output, f"must be {' or '.join(loss.outputs)} with loss={config.loss}")
     if loss.outputs is None and not ACTIVATIONS[config.output].elementwise:
         yield Fault("output", config.output, f"does not go with loss={config.loss}, only with loss=cross_entropy")
-    takes = signature(INITIALIZERS[config.init.name]).parameters
-    if config.init.sigma_w2 is not None and "sigma_w2" not in takes:
-        users = ", ".join(sorted(name for name, function in INITIALIZERS.items() if "sigma_w2" in signature(function).parameters))
+    init = INITIALIZERS[config.init.name]
+    if config.init.sigma_w2 is not None and "sigma_w2" not in init.keys:
+        users = ", ".join(sorted(name for name, row in _READY.items() if "sigma_w2" in row.keys))
         yield Fault("init.sigma_w2", config.init.sigma_w2, f"init={config.init.name} fixes its own variance; allowed with init={users}")
+    values = flatten(config)
+    for key, allowed in init.needs.items():
+        if values[key] not in allowed:
+            yield Fault(key, written(values[key]), f"must be {' or '.join(map(written, allowed))} with init={config.init.name}")
     if config.init.sigma_b2 and not config.bias:
         yield Fault("init.sigma_b2", config.init.sigma_b2, "must be 0 without biases; or set bias=true")
     if not config.tracking.experiment.strip():

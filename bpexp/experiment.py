@@ -10,14 +10,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from bpexp.config import ConfigError, Fault, RunConfig, check, combinations, fingerprint
 from bpexp.core.activations import ACTIVATIONS
-from bpexp.core.initializers import INITIALIZERS
+from bpexp.core.initializers import INITIALIZERS, draw_layer
 from bpexp.core.losses import LOSSES
 from bpexp.core.network import Architecture, Parameters
 from bpexp.core.optimizers import OPTIMIZERS
@@ -178,11 +178,12 @@ def _initial(runs: Sequence[Run]) -> Parameters:
     parameters = Parameters(net, len(runs))
     for index, prepared in enumerate(runs):
         init, rng = prepared.config.init, _stream(prepared, 0)
-        given = {} if init.sigma_w2 is None else {"sigma_w2": init.sigma_w2}
+        given: dict[str, Any] = {} if init.sigma_w2 is None else {"sigma_w2": init.sigma_w2}
         for k in net.layers:
-            parameters.W[k][index] = INITIALIZERS[init.name](rng, net.sizes[k - 1], net.sizes[k], **given)
-            if net.bias:
-                parameters.b[k][index] = np.sqrt(init.sigma_b2) * rng.standard_normal((1, net.sizes[k]))
+            sizes = net.sizes[k - 1], net.sizes[k]
+            parameters.W[k][index], bias = draw_layer(rng, INITIALIZERS[init.name], k, *sizes, bias=net.bias, sigma_b2=init.sigma_b2, **given)
+            if bias is not None:
+                parameters.b[k][index] = bias
     return parameters
 
 

@@ -179,7 +179,7 @@ def draw(settings: Settings) -> Given:
     rng = np.random.default_rng(settings.seed)
     x = rng.standard_normal(settings.sizes[0]).round(4)
     y = rng.integers(1, 10, settings.sizes[-1]) / 10  # within the range of every activation
-    W = [INITIALIZERS["xavier"](rng, n_in, n_out).round(4) for n_in, n_out in pairwise(settings.sizes)]
+    W = [INITIALIZERS["xavier"].draw(rng, n_in, n_out).round(4) for n_in, n_out in pairwise(settings.sizes)]
     return Given(x, y, [np.empty(0), *W])
 
 

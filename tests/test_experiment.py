@@ -401,7 +401,7 @@ def test_weights_start_from_the_initializer_and_biases_from_their_variance(name:
     records = train(config(dtype="float64", lr=1e-300, bias=True, init=InitConfig(name, sigma_b2=0.25, **given)))
     rng = np.random.default_rng(np.random.SeedSequence(0, spawn_key=(0,)))
     for W, b, (n_in, n_out) in zip(records.weights, records.biases, [(5, 6), (6, 6), (6, 3)], strict=True):
-        np.testing.assert_array_equal(W, INITIALIZERS[name](rng, n_in, n_out, **given))
+        np.testing.assert_array_equal(W, INITIALIZERS[name].draw(rng, n_in, n_out, **given))
         np.testing.assert_array_equal(b, 0.5 * rng.standard_normal((1, n_out)))
 
 

@@ -28,6 +28,7 @@ OWNERS = {
     "matplotlib": ("bpexp.report",),
     "jinja2": ("bpexp.report",),
     "sklearn": ("bpexp.datasets",),
+    "joblib": ("bpexp.sweep",),
     "rich": ("bpexp.sweep", "bpexp.report", "bpexp.walkthrough"),
 }
 

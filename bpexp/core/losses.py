@@ -3,6 +3,7 @@
 `value(z, a, y, scratch, out)` writes the loss summed over samples and outputs, one number per run, into `out` (R,).
 `delta(z, a, y, phi, scratch, out)` writes dL/dz at the output layer, of the same sum, into `out` (R, B, N).
 `plateau(y)` is the mean loss per sample of the best constant output: where a net ends that ignores its input.
+`equation` and `effect` are for readers: the loss of one sample with its gradient, and what that gradient starts the recursion of the deltas with.
 z, a: (R, B, N) of the output layer, y: the targets, phi: the output's activation.
 """
 
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from bpexp.core.activations import Activation, row_buffer
+from bpexp.core.activations import Activation, blocks, row_buffer
 from bpexp.core.arrays import Array, flat
 
 __all__ = ["LOSSES", "Loss"]
@@ -28,6 +29,8 @@ class Loss:
     plateau: Callable[[Array], float]
     outputs: tuple[str, ...] | None
     default_output: str
+    equation: str
+    effect: str
     source: str
 
 
@@ -75,6 +78,30 @@ def _cross_entropy_plateau(y: Array) -> float:
     return float(special.entr(np.asarray(y, np.float64).mean(axis=0)).sum())
 
 
+def _binary_cross_entropy(z: Array, _a: Array, y: Array, scratch: Array, out: Array) -> None:
+    """-sum y log a + (1 - y) log(1 - a) = sum log(exp(-y z) + exp((1 - y) z)): from z, where a log of a or 1 - a would be log 0.
+
+    Both exponents in that form, rather than log(1 + exp z) - y z, so that a small loss is not a difference of large numbers.
+    """
+    np.multiply(y, z, out=scratch)
+    for z_, found, rest in blocks(z, scratch):
+        np.subtract(z_, found, out=rest)
+        np.negative(found, out=found)
+        np.logaddexp(found, rest, out=found)
+    np.add.reduce(flat(scratch), axis=1, out=out)
+
+
+def _binary_cross_entropy_delta(_z: Array, a: Array, y: Array, _phi: Activation, _scratch: Array, out: Array) -> None:
+    """dL/da = (a - y) / (a (1 - a)), and a (1 - a) is the sigmoid's phi': dL/dz = a - y."""
+    np.subtract(a, y, out=out)
+
+
+def _binary_cross_entropy_plateau(y: Array) -> float:
+    """The best constant is the mean target p of each output: the entropy of a coin that shows it, summed over outputs."""
+    p = np.asarray(y, np.float64).mean(axis=0)
+    return float((special.entr(p) + special.entr(1.0 - p)).sum())
+
+
 LOSSES: dict[str, Loss] = {
     row.name: row
     for row in (
@@ -85,6 +112,8 @@ LOSSES: dict[str, Loss] = {
             _squared_error_plateau,
             outputs=None,
             default_output="sigmoid",
+            equation="L = 1/2 Σ_i (a_i - y_i)², δ = (a - y) ∘ φ'(z)",
+            effect="The recursion starts with a factor φ' of the output layer: an output that is saturated at the wrong value has a delta near 0.",
             source="Rumelhart, Hinton & Williams 1986, eq. 3",
         ),
         Loss(
@@ -94,7 +123,22 @@ LOSSES: dict[str, Loss] = {
             _cross_entropy_plateau,
             outputs=("softmax",),
             default_output="softmax",
+            equation="L = -Σ_i y_i log a_i, a = softmax(z), δ = a - y",
+            effect="The output layer's derivative cancels against the logarithm's: an output that is saturated at the wrong value still has the full "
+            "delta a - y, and only the hidden layers' φ' can make it vanish on its way.",
             source="Bridle 1990",
+        ),
+        Loss(
+            "binary_cross_entropy",
+            _binary_cross_entropy,
+            _binary_cross_entropy_delta,
+            _binary_cross_entropy_plateau,
+            outputs=("sigmoid",),
+            default_output="sigmoid",
+            equation="L = -Σ_i (y_i log a_i + (1 - y_i) log(1 - a_i)), a = sigmoid(z), δ = a - y",
+            effect="The output layer's φ' = a (1 - a) cancels against the logarithms' derivatives: a sigmoid output that is saturated at the wrong "
+            "value still has the full delta a - y, where the squared error gives it almost none.",
+            source="Bishop 1995, Neural Networks for Pattern Recognition, chapter 6",
         ),
     )
 }

@@ -19,9 +19,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from bpexp.cli import refuse
-from bpexp.config import ConfigError, Fault, RunConfig, explain
+from bpexp.config import GROUPS, ConfigError, Fault, RunConfig, explain
 from bpexp.experiment import run
-from bpexp.sweep.names import config_dir, sort_words
+from bpexp.sweep.names import STUDY, config_dir, sort_words
 from bpexp.sweep.reading import read
 from bpexp.sweep.screen import closing, run_bar
 from bpexp.tracking.notes import table_row
@@ -54,7 +54,7 @@ def _terminate(_signal: int, _frame: object) -> NoReturn:
 
 def _check_words(arguments: Namespace) -> list[Fault]:
     """Refuse a lone run, or `--cfg`, that is wrong; a sweep's wrong words are taken out, and their faults returned for the sweeper to add its own."""
-    sweep = arguments.multirun or any(word.upper() == "HYDRA.MODE=MULTIRUN" for word in arguments.overrides)
+    sweep = _is_sweep(arguments)
     main_folder = Path(arguments.config_path or config_dir())
     folders = [main_folder, *([Path(arguments.config_dir)] if arguments.config_dir else [])]
     good, faults = sort_words(arguments.overrides, folders, sweep=sweep)
@@ -75,6 +75,16 @@ def _check_words(arguments: Namespace) -> list[Fault]:
     return []
 
 
+def _is_sweep(arguments: Namespace) -> bool:
+    """Whether the words make a sweep; a study is one, and Hydra is told so."""
+    modes = [word.upper() for word in arguments.overrides if word.lower().startswith("hydra.mode=")]
+    study = any(word.startswith(f"{STUDY}=") for word in arguments.overrides)
+    if study and not (modes or arguments.multirun or arguments.run):
+        sys.argv.append("hydra.mode=MULTIRUN")
+        return True
+    return bool(arguments.multirun) or "HYDRA.MODE=MULTIRUN" in modes
+
+
 def _lone_faults(config: DictConfig, *, store: bool) -> list[Fault]:
     """All that is wrong with a lone run and, where the rest is right, with the store it would go to."""
     try:
@@ -89,9 +99,13 @@ def _lone_faults(config: DictConfig, *, store: bool) -> list[Fault]:
 
 
 def _register() -> None:
-    """What Hydra finds in `conf/` rests on the schema's defaults; `--help` on its annotations."""
+    """What Hydra finds in `conf/` rests on the schema's defaults, `--help` on its annotations; a table's rows are options of its group."""
     defaults = asdict(RunConfig()) | {"output": None}  # the output follows from the loss
-    ConfigStore.instance().store(name="schema", node=defaults)
+    options = ConfigStore.instance()
+    options.store(name="schema", node=defaults)
+    for group, table in GROUPS.items():
+        for name in table:
+            options.store(group=group, name=name, node={"name": name})
     OmegaConf.register_new_resolver("bpexp.explain", lambda: explain(RunConfig, RunConfig()), replace=True)
 
 

@@ -1,6 +1,7 @@
 """Are these keys ours?  Checked on the words as typed, before Hydra composes anything, because Hydra stops at the first wrong one."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,11 @@ from hydra.core.override_parser.types import Override, QuotedString, ValueType
 from hydra.errors import HydraException
 
 import bpexp
-from bpexp.config import Fault, RunConfig, keys, nearest, unknown_key
+from bpexp.config import GROUPS, Fault, RunConfig, keys, nearest, unknown_key
 
-__all__ = ["config_dir", "groups", "sort_words"]
+__all__ = ["STUDY", "config_dir", "groups", "is_hydras", "parse_word", "short", "sort_words"]
+
+STUDY = "study"  # the group whose options are sweeps: a file tells params, variants, launcher
 
 
 def config_dir() -> Path:
@@ -22,8 +25,8 @@ def config_dir() -> Path:
 
 
 def groups(folders: Iterable[Path]) -> dict[str, list[str]]:
-    """Every configuration group with its options: a folder and its files."""
-    found: dict[str, list[str]] = {}
+    """Every configuration group with its options: a folder and its files, a table of ours and its rows."""
+    found = {group: sorted(table) for group, table in GROUPS.items()}
     for folder in (inner for outer in folders if outer.is_dir() for inner in sorted(outer.iterdir()) if inner.is_dir() and inner.name != "hydra"):
         found[folder.name] = sorted({*found.get(folder.name, []), *(file.stem for file in folder.glob("*.yaml"))})
     return found
@@ -34,32 +37,45 @@ def sort_words(words: Sequence[str], folders: Iterable[Path], *, sweep: bool) ->
     good, faults, options = [], [], groups(folders)
     for word in words:
         try:
-            found = _faults(OverridesParser.create().parse_override(word), options, sweep=sweep)
+            found = _faults(parse_word(word), options, sweep=sweep)
         except HydraException as error:
             key, _, value = word.partition("=")
-            found = [Fault(key, value, "must be written key=value" if "=" not in word else f"can't be read ({_short(error)})")]
+            found = [Fault(key, value, "must be written key=value" if "=" not in word else f"can't be read ({short(error)})")]
         faults.extend(found)
         if not found:
             good.append(word)
     return good, faults
 
 
-def _short(error: BaseException) -> str:
-    return str(error).splitlines()[0]
+@cache
+def parse_word(word: str) -> Override:
+    """An override as Hydra reads it, which takes 0.2 ms: a sweep's jobs share most of their words."""
+    return OverridesParser.create().parse_override(word)
+
+
+def short(error: BaseException) -> str:
+    """The first line of what an error says."""
+    return str(error).partition("\n")[0]
 
 
 def _faults(override: Override, known: Mapping[str, list[str]], *, sweep: bool) -> list[Fault]:
     key = override.key_or_group
     shown = str(override.input_line).partition("=")[2]
-    if key.split("/")[0].split(".")[0] == "hydra":
+    if is_hydras(key):
         return []  # Hydra's own to check
-    if (must := _refusal(override, known, shown)) or (must := _sweep_refusal(override, sweep=sweep, grouped=key in known)):
+    several = _study_refusal if key == STUDY else partial(_sweep_refusal, grouped=key in known)
+    if (must := _refusal(override, known, shown)) or (must := several(override, sweep=sweep)):
         return [Fault(key, shown, must)]
     if key not in known or override.value_type == ValueType.GLOB_CHOICE_SWEEP:
         return []
     options = known[key]
     wrong = [value for value in _choices(override) if value not in options]
     return [Fault(key, value, f"must be one of {', '.join(options)}{nearest(value, options)}") for value in wrong]
+
+
+def is_hydras(key: str) -> bool:
+    """Whether a key or a group is one of Hydra's own."""
+    return key.partition("/")[0].partition(".")[0] == "hydra"
 
 
 def _refusal(override: Override, known: Mapping[str, list[str]], shown: str) -> str:
@@ -87,6 +103,12 @@ def _sweep_refusal(override: Override, *, sweep: bool, grouped: bool) -> str:
     if not override.is_discrete_sweep():
         return "must be a list of values, such as 1,2,5 or range(1,5)"
     return "" if override.value_type == ValueType.GLOB_CHOICE_SWEEP or next(iter(override.sweep_iterator()), None) is not None else "has no values"
+
+
+def _study_refusal(override: Override, *, sweep: bool) -> str:
+    if override.is_sweep_override():
+        return "one study at a time: each is a sweep of its own"
+    return "" if sweep else "a study is a sweep: add -m"
 
 
 def _tables() -> dict[str, str]:

@@ -15,7 +15,7 @@ from bpexp.tracking.notes import HEAD, Row
 if TYPE_CHECKING:
     from bpexp.tracking.store import Store
 
-__all__ = ["closing", "run_bar", "sweep_bar"]
+__all__ = ["advance_sweep", "closing", "run_bar", "sweep_bar"]
 
 REFRESH_SECONDS = 0.1
 PIPED_WIDTH = 250  # a file has room: nothing is folded
@@ -60,6 +60,12 @@ def sweep_bar(runs: int) -> Iterator[None]:
             _screen.sweep = None
 
 
+def advance_sweep(runs: int) -> None:
+    """Move the sweep's bar on, where there is one: runs have ended that had no bar of their own."""
+    if _screen.progress is not None and _screen.sweep is not None:
+        _screen.progress.advance(_screen.sweep, runs)
+
+
 @contextmanager
 def run_bar(name: str) -> Iterator[Callable[[int, int], None]]:
     """A bar over the steps of one run; call what it yields with (step, steps)."""
@@ -78,8 +84,7 @@ def run_bar(name: str) -> Iterator[Callable[[int, int], None]]:
             yield advance
         finally:
             progress.remove_task(bar)
-            if _screen.sweep is not None:
-                progress.advance(_screen.sweep)
+            advance_sweep(1)
 
 
 def closing(rows: Sequence[Row], store: "Store", experiment: str) -> None:

@@ -1,58 +1,72 @@
 """The sweeper: expand, check all jobs, open the sweep's parent run, launch, close it whatever happens."""
 
-import copy
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from math import inf
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from bpexp.cli import refuse
-from bpexp.config import ConfigError, Fault, RunConfig, flatten, keys
-from bpexp.sweep.names import config_dir, sort_words
+from bpexp.config import ConfigError, Fault, RunConfig, flatten
+from bpexp.sweep.compose import Composer, Words
+from bpexp.sweep.grid import Grid, expand, own_words
+from bpexp.sweep.names import parse_word, short
 from bpexp.sweep.reading import read
 from bpexp.sweep.screen import closing, sweep_bar
+from bpexp.sweep.stacked import WorkerError
+from bpexp.sweep.tuning import check_tune, rounds
+
+if TYPE_CHECKING:
+    from bpexp.tracking.parent import SweepRun
+    from bpexp.tracking.store import Store
 
 __all__ = ["Sweeper"]
 
-Words = tuple[str, ...]
-NAME_LENGTH = 200  # MLflow takes 250 characters, a line on the screen fewer
+NAME_LENGTH, PARAMETER_LENGTH = 200, 6000  # MLflow takes 250 characters for a name, a line on the screen fewer
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep that may start: the jobs as asked for, the distinct runs they come to, and which run is whose."""
+    """A sweep that may start: its grid, the distinct runs that the jobs come to, and which run is whose."""
 
-    jobs: list[Words]
+    grid: Grid
     configs: list[RunConfig]  # without their data: a sweep over data sets would hold all of them
     words: list[Words]  # of each run
+    own: list[Words]  # those of them that not all runs have
     run_of_job: list[int]
 
 
 class Sweeper(BasicSweeper):
     """Hydra's grid sweeper, with every job checked before the first one starts and all of them filed under one run in MLflow."""
 
+    def __init__(
+        self, max_batch_size: int | None, params: dict[str, str] | None = None, variants: Sequence[str] | str | None = None, tune: str | None = None
+    ) -> None:
+        super().__init__(max_batch_size, params)
+        self.variants: list[object] = [variants] if isinstance(variants, str) else list(variants or [])
+        self.tune = tune
+
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
-        self.bases: dict[Words, DictConfig] = {}
+        self.compose = Composer(hydra_context.config_loader, config)
+        self.parser = OverridesParser.create(config_loader=hydra_context.config_loader)
         self.word_faults: Sequence[Fault] = getattr(task_function, "faults", ())
 
     def sweep(self, arguments: list[str]) -> Any:
         """All jobs' results.  Leaves with exit code 2, and nothing done, where any job is wrong; with 1 where any failed."""
         assert self.config is not None
-        assert self.hydra_context is not None
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        folders = [Path(source.path) for source in self.config.hydra.runtime.config_sources if source.schema == "file"]
         try:
-            plan = self._plan([tuple(job) for batch in self.split_arguments(overrides, None) for job in batch])
-            results = self._launch(plan, overrides)
+            grid, faults = expand(self._parse_config(), self.variants, arguments, folders, self.parser)
+            results = self._launch(self._plan(grid, [*self.word_faults, *faults]))
         except ConfigError as error:
             refuse(error)  # not raised: Hydra would print a traceback
         _report_failures(results)
@@ -60,14 +74,13 @@ class Sweeper(BasicSweeper):
 
     # ------------------------------------------------------------------------------------------ checking
 
-    def _plan(self, jobs: list[Words]) -> Plan:
+    def _plan(self, grid: Grid, faults: list[Fault]) -> Plan:
         """Compose and check every job; raises `ConfigError` with the faults of all."""
-        faults = [*self.word_faults, *sort_words(self._parse_config(), [config_dir()], sweep=True)[1]]
         distinct: dict[str, tuple[int, RunConfig, Words]] = {}
         run_of_job = []
-        for words in jobs:
+        for words in grid.jobs:
             try:
-                run = read(self._compose(words))
+                run = read(self.compose(words))
             except ConfigError as error:
                 faults.extend(error.faults)
                 continue
@@ -77,82 +90,81 @@ class Sweeper(BasicSweeper):
             faults = [Fault("-m", "", "no values, no runs: an option list is empty")]
         if faults:
             raise ConfigError(faults)
-        return Plan(jobs, [config for _, config, _ in distinct.values()], [words for _, _, words in distinct.values()], run_of_job)
-
-    def _compose(self, words: Words) -> DictConfig:
-        """A job's configuration.  Hydra composes once per choice of groups, which takes 40 ms; plain values are set on a copy."""
-        plain, rest = {}, []
-        for word in words:
-            override = OverridesParser.create().parse_override(word)
-            if override.key_or_group in keys(RunConfig):
-                plain[override.key_or_group] = override.value()
-            else:
-                rest.append(word)
-        config = copy.deepcopy(self._base(tuple(rest)))
-        for key, value in plain.items():
-            OmegaConf.update(config, key, value, merge=False)
-        return config
-
-    def _base(self, words: Words) -> DictConfig:
-        assert self.hydra_context is not None
-        assert self.config is not None
-        if words not in self.bases:
-            config = self.hydra_context.config_loader.load_sweep_config(self.config, list(words))
-            with open_dict(config):
-                del config["hydra"]
-            self.bases[words] = config
-        return self.bases[words]
+        configs, words_of_runs = [config for _, config, _ in distinct.values()], [words for _, _, words in distinct.values()]
+        if self.tune is not None:
+            check_tune(self.tune, configs)
+        return Plan(grid, configs, words_of_runs, own_words(words_of_runs), run_of_job)
 
     # ------------------------------------------------------------------------------------------ running
 
-    def _launch(self, plan: Plan, overrides: Sequence[Override]) -> Sequence[JobReturn]:
+    def _launch(self, plan: Plan) -> list[JobReturn]:
+        """All rounds of the sweep, under one parent run."""
         from bpexp.tracking.parent import SweepRun
         from bpexp.tracking.store import connect, resolve
 
         assert self.config is not None
-        assert self.launcher is not None
         tracking = plan.configs[0].tracking
         store = connect(resolve(tracking.uri, Path(self.config.hydra.runtime.cwd)), tracking.experiment)
-        swept = {override.key_or_group: _typed(override) for override in overrides if override.is_sweep_override()}
+        self._write_folder()
+        parent = SweepRun(store, _cut(plan.grid.name, NAME_LENGTH), self._parameters(plan.grid))
+        launched: list[int] = []  # the runs, in the order of their numbers
+        results: list[JobReturn] = []
+        status = "KILLED"
+        try:
+            for chosen in rounds(plan.configs, self.tune, partial(_losses, store, parent, launched)):
+                launched += chosen
+                results += self._round(plan, parent, chosen, len(launched) - len(chosen))
+            status = "FAILED" if any(result.status == JobStatus.FAILED for result in results) else "FINISHED"
+        finally:
+            numbers = {run: number for number, run in enumerate(launched)}
+            jobs = [(words, numbers[run]) for words, run in zip(plan.grid.jobs, plan.run_of_job, strict=True) if run in numbers]
+            closing(parent.close(status, [words for words, _ in jobs], [number for _, number in jobs]), store, tracking.experiment)
+        return results
+
+    def _round(self, plan: Plan, parent: "SweepRun", chosen: Sequence[int], first: int) -> Sequence[JobReturn]:
+        """Launch the chosen runs, numbered from `first`."""
+        assert self.launcher is not None
+        jobs = [[*plan.words[run], *_filing(parent.run_id, plan.configs[run], plan.own[run])] for run in chosen]
+        with sweep_bar(len(jobs)):
+            return self.launcher.launch(jobs, initial_job_idx=first)
+
+    def _write_folder(self) -> None:
+        assert self.config is not None
         folder = Path(self.config.hydra.sweep.dir)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             OmegaConf.save(self.config, folder / "multirun.yaml")
         except OSError as error:
             raise ConfigError([Fault("hydra.sweep.dir", folder, f"can't be written to ({error.strerror or error})")]) from None
-        parent = SweepRun(store, _name(swept, overrides), swept)
-        launched = [[*words, *_filing(parent.run_id, config, swept)] for words, config in zip(plan.words, plan.configs, strict=True)]
-        results: Sequence[JobReturn] = []
-        status = "KILLED"
-        try:
-            with sweep_bar(len(launched)):
-                results = self.launcher.launch(launched, initial_job_idx=0)
-            status = "FAILED" if any(result.status == JobStatus.FAILED for result in results) else "FINISHED"
-        finally:
-            closing(parent.close(status, plan.jobs, plan.run_of_job), store, tracking.experiment)
-        return results
+
+    def _parameters(self, grid: Grid) -> dict[str, str]:
+        """What the parent run tells of the sweep: swept keys, and how they were chosen."""
+        told = {"variants": " | ".join(map(str, self.variants)), "tune": self.tune}
+        return {key: _cut(value, PARAMETER_LENGTH) for key, value in (grid.swept | told).items() if value}
 
 
-def _typed(override: Override) -> str:
-    """The values of a swept key as they were typed."""
-    return str(override.input_line).partition("=")[2]
+def _losses(store: "Store", parent: "SweepRun", launched: Sequence[int]) -> dict[int, float]:
+    """The final training loss of each run that came to one; runs are what `launched` says of their numbers."""
+    from bpexp.tracking.parent import children
+    from bpexp.tracking.store import summary
+
+    ended = (run for run in children(store, parent.run_id) if run.info.status == "FINISHED" and run.data.tags.get("bpexp.outcome") != "diverged")
+    return {launched[int(run.data.tags["bpexp.job"])]: summary(run).get("final_loss", inf) for run in ended}
 
 
-def _name(swept: Mapping[str, str], overrides: Sequence[Override]) -> str:
-    """`depth=10,50,100`: what is swept, or whatever was typed."""
-    words = [f"{key}={values}" for key, values in swept.items()] or [str(override.input_line) for override in overrides]
-    name = " ".join(words) or "defaults"
-    return name if len(name) <= NAME_LENGTH else f"{name[: NAME_LENGTH - 1]}…"
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
-def _filing(parent: str, config: RunConfig, swept: Mapping[str, str]) -> list[str]:
+def _filing(parent: str, config: RunConfig, own: Iterable[str]) -> tuple[str, str]:
     """The overrides that file a job under the sweep, with a name that tells what is special about it."""
     from bpexp.tracking.sink import run_name
 
     values = flatten(config)
-    name = config.tracking.run_name or run_name(config, {key: values.get(key, values.get(f"{key}.name")) for key in swept})
+    special = [parse_word(word).key_or_group for word in own]
+    name = config.tracking.run_name or run_name(config, {key: values.get(key, values.get(f"{key}.name")) for key in special})
     quoted = name.replace("\\", "\\\\").replace("'", "\\'")
-    return [f"tracking.parent={parent}", f"tracking.run_name='{quoted}'"]
+    return (f"tracking.parent={parent}", f"tracking.run_name='{quoted}'")
 
 
 def _report_failures(results: Sequence[JobReturn]) -> None:
@@ -161,6 +173,7 @@ def _report_failures(results: Sequence[JobReturn]) -> None:
     for result in failed:
         error = result._return_value  # noqa: SLF001 (the public property raises it, after two lines of its own)
         words = " ".join(word for word in result.overrides or () if not word.startswith("tracking."))
-        print(f"bpexp: failed: {words}: {type(error).__name__}: {str(error).partition(chr(10))[0]}", file=sys.stderr)
+        told = short(error) if isinstance(error, WorkerError) else f"{type(error).__name__}: {short(error)}"
+        print(f"bpexp: failed: {words}: {told}", file=sys.stderr)
     if failed:
         raise SystemExit(1)

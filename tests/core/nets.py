@@ -36,7 +36,7 @@ def draw(net: Architecture, seeds: Sequence[int], init: str = "gaussian", **scal
     for run, seed in enumerate(seeds):
         rng = np.random.default_rng(seed)
         for k in net.layers:
-            parameters.W[k][run] = INITIALIZERS[init](rng, net.sizes[k - 1], net.sizes[k], **scale)
+            parameters.W[k][run] = INITIALIZERS[init].draw(rng, net.sizes[k - 1], net.sizes[k], **scale)
             if net.bias:
                 parameters.b[k][run] = 0.5 * rng.standard_normal((1, net.sizes[k]))
     return parameters

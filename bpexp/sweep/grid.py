@@ -1,0 +1,80 @@
+"""The jobs that a sweep's words ask for: for each variant, every combination of the listed values.
+
+Of a key's words the last one counts: those of `params` come first, then a variant's, then those of the command line.
+"""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+
+from bpexp.config import Fault
+from bpexp.sweep.compose import Words
+from bpexp.sweep.names import STUDY, is_hydras, parse_word, sort_words
+
+__all__ = ["Grid", "expand", "own_words"]
+
+VARIANTS = "hydra.sweeper.variants"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Jobs, each with its words; what is swept in all of them (key -> values as typed); and a name for the whole."""
+
+    jobs: list[Words]
+    swept: dict[str, str]
+    name: str
+
+
+def expand(
+    params: Sequence[str], variants: Sequence[object], typed: Sequence[str], folders: Sequence[Path], parser: OverridesParser
+) -> tuple[Grid, list[Fault]]:
+    """The grid of all words that can be read, and the faults of the others; `typed` are sorted already."""
+    good, faults = sort_words(params, folders, sweep=True)
+    jobs: list[Words] = []
+    for variant in variants or [""]:
+        words, wrong = _variant_words(variant, folders)
+        faults.extend(wrong)
+        overrides = parser.parse_overrides([*good, *words, *typed])
+        jobs.extend(tuple(job) for batch in BasicSweeper.split_arguments(overrides, None) for job in batch)
+    common = parser.parse_overrides([*good, *typed])
+    swept = {key: _values(override) for key, override in {it.key_or_group: it for it in common}.items() if override.is_sweep_override()}
+    return Grid(jobs, swept, _name(swept, typed, len(variants))), faults
+
+
+def _variant_words(variant: object, folders: Sequence[Path]) -> tuple[list[str], list[Fault]]:
+    """A variant's words, split as a shell splits them, and the faults of those that are none."""
+    if not isinstance(variant, str):
+        return [], [Fault(VARIANTS, variant, "must be a list of texts, each with the words of one variant")]
+    try:
+        words = shlex.split(variant)
+    except ValueError as error:
+        return [], [Fault(VARIANTS, variant, f"can't be read ({error})")]
+    good, faults = sort_words(words, folders, sweep=True)
+    overrides = {word: parse_word(word) for word in good}
+    general = {word: it for word, it in overrides.items() if it.key_or_group == STUDY or is_hydras(it.key_or_group)}
+    faults += [Fault(it.key_or_group, _values(it), "is for the whole sweep, not for a variant") for it in general.values()]
+    return [word for word in good if word not in general], faults
+
+
+def _values(override: Override) -> str:
+    """The values of a key as they were typed."""
+    return str(override.input_line).partition("=")[2]
+
+
+def _name(swept: Mapping[str, str], typed: Sequence[str], variants: int) -> str:
+    """`depth=10,50,100`: what is swept; what was typed, where that is a study or nothing is swept."""
+    if any(parse_word(word).key_or_group == STUDY for word in typed):
+        return " ".join(typed)
+    words = [f"{key}={values}" for key, values in swept.items()] + ([f"{variants} variants"] if variants else [])
+    return " ".join(words or typed) or "defaults"
+
+
+def own_words(jobs: Sequence[Words]) -> list[Words]:
+    """Of each job, the words that not all jobs have: what is special about it."""
+    shared = set(jobs[0]).intersection(*jobs[1:]) if jobs else set()
+    return [tuple(word for word in words if word not in shared) for words in jobs]

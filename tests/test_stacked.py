@@ -1,0 +1,464 @@
+"""Sweeps whose runs train in stacks, of several variants, with a tuned key: from the command line through to MLflow."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
+from math import inf
+from pathlib import Path
+
+import hydra
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from omegaconf import OmegaConf
+
+import bpexp
+from bpexp.config import GROUPS, InitConfig, RunConfig, TrackingConfig, flatten, keys
+from bpexp.sweep.app import _register
+from bpexp.sweep.grid import own_words
+from bpexp.sweep.names import config_dir
+from bpexp.sweep.stacked import Job, stack_key, stacks
+from bpexp.sweep.tuning import rounds
+from tests.cli import command, environment, lines
+
+SMALL = ("steps=40", "width=6", "batch_size=16", "tracking.uri=sqlite:///runs.db")
+
+
+class Store:
+    """The store of a folder in which sweeps run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @cached_property
+    def client(self) -> MlflowClient:
+        return MlflowClient(f"sqlite:///{self.folder}/runs.db")
+
+    def all(self) -> list[Run]:
+        if not (self.folder / "runs.db").exists():  # MLflow's client would make one
+            return []
+        found = self.client.get_experiment_by_name("bpexp")
+        return [] if found is None else list(self.client.search_runs([found.experiment_id], order_by=["attributes.start_time ASC"]))
+
+    def parent(self) -> Run:
+        """The newest sweep's."""
+        return [run for run in self.all() if run.data.tags["bpexp.kind"] == "sweep"][-1]
+
+    def children(self) -> list[Run]:
+        """The newest sweep's runs, by the number of their job."""
+        found = [run for run in self.all() if run.data.tags.get("mlflow.parentRunId") == self.parent().info.run_id]
+        return sorted(found, key=lambda run: int(run.data.tags["bpexp.job"]))
+
+    def jobs(self) -> list[tuple[str, str]]:
+        """The newest sweep's manifest: overrides and run ids."""
+        path = self.client.download_artifacts(self.parent().info.run_id, "manifest.json")
+        return [(" ".join(job["overrides"]), job["run_id"]) for job in json.loads(Path(path).read_text())["jobs"]]
+
+
+def study(folder: Path, *, name: str = "mine", plain: dict[str, object] | None = None, **sweeper: object) -> str:
+    """Write a study of one's own; returns the option that finds it."""
+    path = folder / "conf" / "study" / f"{name}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {"defaults": [{"override /hydra/launcher": "stacked"}], **(plain or {}), "hydra": {"sweeper": sweeper}}
+    path.write_text(f"# @package _global_\n{yaml.safe_dump(content, sort_keys=False)}")
+    return f"--config-dir={path.parent.parent}"
+
+
+def done(folder: Path, *words: str) -> Store:
+    ended = command(folder, *words)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr == ""
+    return Store(folder)
+
+
+def refused(folder: Path, *words: str) -> list[str]:
+    before = set(folder.rglob("*"))
+    ended = command(folder, *words)
+    assert ended.returncode == 2, (ended.stdout, ended.stderr)
+    assert ended.stdout == ""
+    assert set(folder.rglob("*")) == before
+    return [line.removeprefix("bpexp: ") for line in lines(ended.stderr)]
+
+
+# ---------------------------------------------------------------------------------------------- stacks
+
+
+def test_a_stack_is_what_differs_in_lr_seed_init_and_tracking_alone() -> None:
+    base = RunConfig()
+    same = [
+        replace(base, lr=0.5),
+        replace(base, seed=7),
+        replace(base, init=InitConfig("gaussian", 2.0, 0.5)),
+        replace(base, tracking=TrackingConfig(uri="x", run_name="y", parent="z")),
+    ]
+    assert {stack_key(config) for config in same} == {stack_key(base)}
+    own = {key for key in keys(RunConfig) if key in ("lr", "seed") or key.startswith(("init.", "tracking."))}
+    assert {key for key, _ in stack_key(base)} == set(keys(RunConfig)) - own
+    different = [replace(base, depth=3), replace(base, activation="tanh"), replace(base, steps=9), replace(base, data=replace(base.data, seed=1))]
+    assert len({stack_key(config) for config in (base, *different)}) == 5
+
+
+def test_stacks_are_small_enough_and_enough_and_the_longest_comes_first() -> None:
+    deep = [Job(number, RunConfig(depth=50, seed=number)) for number in range(10)]
+    flat = [Job(10 + number, RunConfig(depth=2, seed=number)) for number in range(30)]
+    found = stacks([*flat, *deep], max_runs=8, workers=2)
+    assert sorted(job.number for stack in found for job in stack) == list(range(40))
+    assert [len(stack) for stack in found] == [5, 5, 8, 8, 7, 7]
+    assert all(len({job.config.depth for job in stack}) == 1 for stack in found)
+    assert [len(stack) for stack in stacks(deep, max_runs=16, workers=2)] == [5, 5]  # one for each worker
+    assert [len(stack) for stack in stacks(deep[:1], max_runs=16, workers=8)] == [1]
+
+
+def test_a_run_is_bitwise_the_same_under_either_launcher(tmp_path: Path) -> None:
+    words = ("-m", "depth=2,5", "lr=0.1,300", "seed=0,1", "init=he,xavier", "activation=relu", "output=linear", *SMALL)
+    kept = {}
+    for launcher in ("basic", "stacked"):
+        store = done(tmp_path, *words, f"hydra/launcher={launcher}")
+        runs = {run.data.tags["bpexp.fingerprint"]: run for run in store.children()}
+        assert len(runs) == 16
+        assert {run.info.status for run in runs.values()} == {store.parent().info.status} == {"FINISHED"}
+        assert [run_id for _, run_id in store.jobs()] == [run.info.run_id for run in store.children()]
+        kept[launcher] = (store, runs)
+    (basic, alone), (stacked, together) = kept["basic"], kept["stacked"]
+    assert list(alone) == list(together)
+    diverged = [run for run in alone.values() if run.data.tags["bpexp.outcome"] == "diverged"]
+    assert 0 < len(diverged) < 16
+    for mark, run in alone.items():
+        folders = [Path(store.client.download_artifacts(it.info.run_id, "")) for store, it in ((basic, run), (stacked, together[mark]))]
+        for name in ("curves.parquet", "layers.parquet"):
+            expected, found = (pd.read_parquet(folder / name) for folder in folders)
+            pd.testing.assert_frame_equal(found, expected, check_exact=True)
+        arrays = [np.load(folder / "checkpoint.npz") for folder in folders]
+        assert arrays[0].files == arrays[1].files
+        assert all(arrays[0][name].tobytes() == arrays[1][name].tobytes() for name in arrays[0].files)
+        assert run.data.metrics == together[mark].data.metrics
+        assert run.info.run_name == together[mark].info.run_name
+
+
+def test_a_stack_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None:
+    """A real failure: a data file that was there when the sweep was checked is gone when its stack starts."""
+    paths = [tmp_path / f"{name}.npz" for name in "ab"]
+    for path, inputs in zip(paths, (30_000, 2), strict=True):  # the first stack takes seconds
+        np.savez(path, x=np.random.default_rng(inputs).standard_normal((8, inputs)), y=np.arange(8) % 2)
+    rest = ["steps=2000", "depth=2", "width=4", "batch_size=4", "tracking.uri=sqlite:///runs.db"]
+    swept = ["seed=0,1", "data=npz", f"data.path={','.join(map(str, paths))}"]
+    process = started(tmp_path, "hydra/launcher=stacked", "hydra.launcher.n_jobs=1", *swept, *rest)
+    try:
+        wait_for(process, lambda: len(Store(tmp_path).all()) >= 3)
+        paths[1].unlink()
+        _, errors = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 1
+    gone = f"data.path={paths[1]}"
+    told = [f"bpexp: failed: seed={seed} data=npz {gone} {' '.join(rest[:-1])}: ConfigError: {gone}: no such file" for seed in (0, 1)]
+    assert lines(errors) == told
+    store = Store(tmp_path)
+    assert store.parent().info.status == "FAILED"
+    assert [run.info.status for run in store.children()] == ["FINISHED", "FINISHED"]
+    assert [run_id is None for _, run_id in store.jobs()] == [False, True, False, True]
+
+
+def test_runs_of_a_stack_that_cannot_be_filed_are_failed(tmp_path: Path) -> None:
+    """A file stands where the runs' artifacts would go."""
+    store = Store(tmp_path)
+    experiment = store.client.create_experiment("in the way", artifact_location=str(tmp_path / "file"))
+    (tmp_path / "file").write_text("not a folder")
+    ended = command(tmp_path, "-m", "depth=2,3", "seed=0,1", "hydra/launcher=stacked", *SMALL, "tracking.experiment='in the way'")
+    assert ended.returncode == 1
+    assert [line.split(": ")[:2] for line in lines(ended.stderr)] == [["bpexp", "failed"]] * 4
+    runs = store.client.search_runs([experiment])
+    assert [run.info.status for run in runs] == ["FAILED"] * 5
+    assert all(run.data.tags["bpexp.error"] for run in runs)
+
+
+# ---------------------------------------------------------------------------------------------- ends before the end
+
+
+def started(folder: Path, *words: str) -> subprocess.Popen[str]:
+    """A sweep in a process group of its own, as a terminal starts it."""
+    line = [sys.executable, "-m", "bpexp", "-m", *words]
+    return subprocess.Popen(line, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def wait_for(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.2)
+
+
+def alive(session: int) -> list[int]:
+    """The processes of a session that still run (zombies of a lost parent aside)."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, its_session = path.read_text().rpartition(")")[2].split()[:4]
+        except OSError:
+            continue
+        if int(its_session) == session and state != "Z":
+            found.append(int(path.parent.name))
+    return found
+
+
+def workers(session: int) -> list[int]:
+    return [pid for pid in alive(session) if b"popen_loky" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+LONG = ("hydra/launcher=stacked", "steps=5000000", "depth=2,3", "seed=0,1", "width=4", "probe_points=3", "tracking.uri=sqlite:///runs.db")
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
+@pytest.mark.parametrize(("how", "n_jobs"), [("Ctrl-C", 2), ("SIGINT", 2), ("SIGTERM", 2), ("SIGINT", 1)])
+def test_an_interrupted_sweep_leaves_no_run_open_and_no_process(tmp_path: Path, how: str, n_jobs: int) -> None:
+    """Ctrl-C goes to every process of the terminal, `kill` to one; with one job at a time there is but one."""
+    process, store = started(tmp_path, *LONG, f"hydra.launcher.n_jobs={n_jobs}"), Store(tmp_path)
+    opened = 2 * n_jobs
+    try:
+        wait_for(process, lambda: len(store.all()) == 1 + opened)
+        assert len(workers(process.pid)) == (2 if n_jobs == 2 else 0)
+        if how == "Ctrl-C":
+            os.killpg(process.pid, signal.SIGINT)
+        else:
+            process.send_signal(signal.Signals[how])
+        _, errors = process.communicate(timeout=60)
+        wait_until = time.monotonic() + 10
+        while alive(process.pid) and time.monotonic() < wait_until:  # what cleans up after workers leaves last
+            time.sleep(0.1)
+        assert alive(process.pid) == []
+    finally:
+        if alive(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert process.returncode == (143 if how == "SIGTERM" else 130)
+    assert lines(errors) == ([] if how == "SIGTERM" else ["bpexp: interrupted"])
+    assert [run.info.status for run in (store.parent(), *store.children())] == ["KILLED"] * (1 + opened)
+    assert all(run.info.end_time and run.data.tags["bpexp.error"].startswith(("Keyboard", "SystemExit")) for run in store.children())
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
+def test_runs_of_a_worker_that_died_are_failed(tmp_path: Path) -> None:
+    process, store = started(tmp_path, *LONG), Store(tmp_path)
+    try:
+        wait_for(process, lambda: len(store.all()) == 5)
+        os.kill(workers(process.pid)[0], signal.SIGKILL)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        if alive(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert process.returncode == 1
+    assert [line.split(": ")[:2] for line in lines(errors)] == [["bpexp", "failed"]] * 4
+    assert all("TerminatedWorkerError" in line for line in lines(errors))
+    assert [run.info.status for run in (store.parent(), *store.children())] == ["FAILED"] * 5
+
+
+@pytest.mark.parametrize(
+    ("word", "must"),
+    [
+        ("hydra.launcher.n_jobs=0", "hydra.launcher.n_jobs=0: must be a whole number, at least 1; or null"),
+        ("hydra.launcher.max_runs=many", "hydra.launcher.max_runs=many: must be a whole number, at least 1"),
+    ],
+)
+def test_wrong_keys_of_the_launcher(tmp_path: Path, word: str, must: str) -> None:
+    assert refused(tmp_path, "-m", "seed=0,1", "hydra/launcher=stacked", word) == [must]
+
+
+# ---------------------------------------------------------------------------------------------- variants
+
+
+def test_the_jobs_are_the_union_of_the_variants_grids(tmp_path: Path) -> None:
+    given = study(
+        tmp_path, plain={"steps": 5}, params={"depth": "2,3", "lr": "0.5"}, variants=["", "activation=relu init=he", "bias=true lr=1,2", "lr=0.50"]
+    )
+    store = done(tmp_path, given, "study=mine", "width=4", "tracking.uri=sqlite:///runs.db")
+    found = bpexp.load_runs("latest", f"sqlite:///{tmp_path}/runs.db").runs
+    rows = zip(found["depth"], found["lr"], found["activation"], found["init.name"], found["bias"], strict=True)
+    assert sorted(rows) == sorted(
+        [(depth, 0.5, "sigmoid", "xavier", False) for depth in (2, 3)]
+        + [(depth, 0.5, "relu", "he", False) for depth in (2, 3)]
+        + [(depth, lr, "sigmoid", "xavier", True) for depth in (2, 3) for lr in (1.0, 2.0)]
+    )
+    assert set(found["steps"]) == {5}
+    assert len(store.jobs()) == 10  # the last variant is the first one over again: listed, and not run twice
+    assert len({run_id for _, run_id in store.jobs()}) == 8
+    parent = store.parent()
+    assert parent.info.run_name == "study=mine width=4 tracking.uri=sqlite:///runs.db"
+    assert parent.data.params == {"depth": "2,3", "variants": " | activation=relu init=he | bias=true lr=1,2 | lr=0.50"}
+    assert "depth=3 width=4 lr=0.5 activation=relu init=he" in set(found["name"])
+
+
+def test_the_command_line_wins_over_variants_and_they_over_params(tmp_path: Path) -> None:
+    given = study(tmp_path, params={"depth": "2,3", "steps": 3}, variants=["lr=1", "lr=2 depth=4", "steps=4"])
+    done(tmp_path, given, "study=mine", "lr=5", "width=4", "tracking.uri=sqlite:///runs.db")
+    found = bpexp.load_runs("latest", f"sqlite:///{tmp_path}/runs.db").runs
+    rows = zip(found["depth"], found["lr"], found["steps"], strict=True)
+    assert list(rows) == [(2, 5.0, 3), (3, 5.0, 3), (4, 5.0, 3), (2, 5.0, 4), (3, 5.0, 4)]
+
+
+def test_variants_from_the_command_line_under_the_basic_launcher(tmp_path: Path) -> None:
+    store = done(tmp_path, "-m", *SMALL, 'hydra.sweeper.variants=["depth=2","depth=3 activation=tanh"]')
+    assert store.parent().info.run_name == "2 variants"
+    assert [(run.data.params["depth"], run.data.params["activation"]) for run in store.children()] == [("2", "sigmoid"), ("3", "tanh")]
+
+
+def test_wrong_words_of_variants_are_all_told(tmp_path: Path) -> None:
+    general = ["study=mine", "hydra.job.chdir=true"]
+    variants = ["dpeth=3", "init=xaver", "activation=rleu", "relu", "lr='1", 3, *general, "lr=interval(0,1)", "depth=0,2"]
+    given = study(tmp_path, params={"seed": "0,1"}, variants=variants)
+    found = refused(tmp_path, given, "study=mine", "widht=3")
+    assert [line.partition(": ")[0] for line in found] == [
+        "widht=3",
+        "dpeth=3",
+        "init=xaver",
+        "relu",
+        "hydra.sweeper.variants=lr='1",
+        "hydra.sweeper.variants=3",
+        "study=mine",
+        "hydra.job.chdir=true",
+        "lr=interval(0,1)",
+        "activation=rleu",
+        "depth=0",
+    ]
+    assert found[1] == "dpeth=3: no such key; did you mean 'depth'?"
+    assert found[9].endswith("did you mean 'relu'?")
+
+
+def test_what_is_special_about_a_job_are_the_words_that_not_all_have() -> None:
+    assert own_words([("a=1", "b=2"), ("a=1", "b=3", "c=4")]) == [("b=2",), ("b=3", "c=4")]
+    assert own_words([]) == []
+
+
+# ---------------------------------------------------------------------------------------------- a tuned key
+
+
+def grid(lrs: tuple[float, ...], seeds: tuple[int, ...], depths: tuple[int, ...] = (3,)) -> list[RunConfig]:
+    return [RunConfig(depth=depth, lr=lr, seed=seed) for depth in depths for lr in lrs for seed in seeds]
+
+
+def second_round(configs: list[RunConfig], losses: dict[tuple[int, float], float]) -> list[tuple[int, float, int]]:
+    """What follows a first round in which (depth, lr) came to these losses."""
+    told = rounds(configs, "lr", lambda: {run: losses[configs[run].depth, configs[run].lr] for run in first if key(run) in losses})
+
+    def key(run: int) -> tuple[int, float]:
+        return configs[run].depth, configs[run].lr
+
+    first = next(told)
+    assert {configs[run].seed for run in first} == {configs[0].seed}
+    assert len(first) == len({key(run) for run in range(len(configs))})
+    return [(configs[run].depth, configs[run].lr, configs[run].seed) for runs in told for run in runs]
+
+
+def test_the_value_of_the_lowest_loss_gets_the_other_seeds() -> None:
+    configs = grid((3.0, 0.1, 1.0), (4, 0, 7), depths=(2, 5))
+    losses = {(2, 3.0): 0.2, (2, 0.1): 0.4, (2, 1.0): 0.3, (5, 3.0): 0.9, (5, 0.1): 0.5, (5, 1.0): 0.6}
+    assert second_round(configs, losses) == [(2, 3.0, 0), (2, 3.0, 7), (5, 0.1, 0), (5, 0.1, 7)]
+
+
+@pytest.mark.parametrize(
+    ("losses", "best"),
+    [({}, 0.1), ({3.0: 0.5}, 3.0), ({3.0: 0.5, 1.0: 0.5}, 1.0), ({3.0: inf, 1.0: inf, 0.1: inf}, 0.1), ({1.0: inf, 3.0: 0.7, 0.1: 0.8}, 3.0)],
+)
+def test_what_is_missing_lost_and_ties_go_to_the_smaller_value(losses: dict[float, float], best: float) -> None:
+    assert second_round(grid((3.0, 0.1, 1.0), (0, 1)), {(3, lr): loss for lr, loss in losses.items()}) == [(3, best, 1)]
+
+
+def test_without_a_tuned_key_all_runs_are_one_round() -> None:
+    assert list(rounds(grid((1.0, 2.0), (0, 1)), None, dict)) == [[0, 1, 2, 3]]
+    assert list(rounds(grid((1.0, 2.0), (0,)), "lr", dict)) == [[0, 1]]  # no seeds are left
+
+
+@pytest.mark.parametrize("launcher", ["basic", "stacked"])
+def test_a_tuned_sweep_runs_the_winners_only(tmp_path: Path, launcher: str) -> None:
+    """The middle rate is the best one of a linear net: the smallest hardly moves, the largest diverges."""
+    net = ("activation=linear", "output=linear", "depth=2,3", "width=6", "batch_size=16", "steps=60", "tracking.uri=sqlite:///runs.db")
+    store = done(tmp_path, "-m", "lr=1e6,0.03,1e-5", "seed=5,0,1", *net, "hydra.sweeper.tune=lr", f"hydra/launcher={launcher}")
+    runs = [(int(run.data.params["depth"]), float(run.data.params["lr"]), int(run.data.params["seed"])) for run in store.children()]
+    assert sorted(runs[:6]) == [(depth, lr, 5) for depth in (2, 3) for lr in (1e-5, 0.03, 1e6)]
+    assert sorted(runs[6:]) == [(depth, 0.03, seed) for depth in (2, 3) for seed in (0, 1)]
+    first = {(run.data.params["depth"], float(run.data.params["lr"])): run for run in store.children()[:6]}
+    assert {run.data.tags["bpexp.outcome"] == "diverged" for (_, lr), run in first.items() if lr == 1e6} == {True}
+    for depth in ("2", "3"):
+        assert first[depth, 0.03].data.metrics["summary/final_loss"] < first[depth, 1e-5].data.metrics["summary/final_loss"]
+    listed = {run_id: words for words, run_id in store.jobs()}
+    assert set(listed) == {run.info.run_id for run in store.children()}
+    assert all(f"seed={run.data.params['seed']}" in listed[run.info.run_id].split() for run in store.children())
+    assert store.parent().data.params["tune"] == "lr"
+    assert len(bpexp.load_runs("latest", f"sqlite:///{tmp_path}/runs.db").runs) == 10
+
+
+@pytest.mark.parametrize(
+    ("words", "must"),
+    [
+        (["lr=1", "hydra.sweeper.tune=lr"], "hydra.sweeper.tune=lr: is not swept: list several values of lr, or set hydra.sweeper.tune=null"),
+        (["hydra.sweeper.tune=lrr"], "hydra.sweeper.tune=lrr: no such key; did you mean 'lr'?"),
+        (["hydra.sweeper.tune=seed"], "hydra.sweeper.tune=seed: must be a key that changes what a run learns"),
+        (["lr=1,0", "hydra.sweeper.tune=lr"], "lr=0: must be a number, above 0"),
+    ],
+)
+def test_a_tuned_key_that_is_none(tmp_path: Path, words: list[str], must: str) -> None:
+    assert refused(tmp_path, "-m", "seed=0,1", *words) == [must]
+
+
+def test_a_job_that_would_come_second_is_checked_before_the_first_starts(tmp_path: Path) -> None:
+    assert len(refused(tmp_path, "-m", "lr=1,2", "seed=0,-1", "hydra.sweeper.tune=lr")) == 1
+
+
+# ---------------------------------------------------------------------------------------------- studies and options
+
+
+def test_studies_are_listed_refused_and_leave_nothing_in_the_configuration(tmp_path: Path) -> None:
+    (line,) = refused(tmp_path, "study=curse")
+    assert line.startswith("study=curse: must be one of ")
+    assert line.endswith("did you mean 'cures'?")
+    assert refused(tmp_path, "study=cures", "hydra.mode=RUN") == ["study=cures: a study is a sweep: add -m"]
+    assert refused(tmp_path, "--run", "study=cures") == ["study=cures: a study is a sweep: add -m"]
+    assert refused(tmp_path, "-m", "study=cures,cures") == ["study=cures,cures: one study at a time: each is a sweep of its own"]
+    shown = command(tmp_path, "--cfg", "job", "study=cures")
+    assert shown.returncode == 0, shown.stderr
+    assert set(yaml.safe_load(shown.stdout)) == {key.partition(".")[0] for key in keys(RunConfig)}
+
+
+def test_the_study_of_cures_is_right_as_it_stands(tmp_path: Path) -> None:
+    """All its jobs are checked; what is wrong is the one word typed."""
+    assert refused(tmp_path, "study=cures", "steps=0") == ["steps=0: must be a whole number, at least 1, at most 100,000,000"]
+
+
+@pytest.mark.parametrize("group", sorted(GROUPS))
+def test_every_row_of_a_table_is_an_option(tmp_path: Path, group: str) -> None:
+    """Also where a folder of the user's adds one."""
+    (tmp_path / "conf" / group).mkdir(parents=True)
+    name = next(iter(GROUPS[group]))
+    (tmp_path / "conf" / group / "mine.yaml").write_text(f"name: {name}\n")
+    _register()
+    with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
+        for option in GROUPS[group]:
+            composed = OmegaConf.to_container(hydra.compose("config", [f"{group}={option}"]))
+            assert composed == nested(flatten(RunConfig()) | {"output": None, f"{group}.name": option})
+    mine = command(tmp_path, "--config-dir=conf", "--cfg", "job", f"{group}=mine")
+    assert yaml.safe_load(mine.stdout)[group]["name"] == name
+    options = ", ".join(sorted([*GROUPS[group], "mine"]))
+    assert f"{group}: {options}" in command(tmp_path, "--config-dir=conf", "--help").stdout
+    (line,) = refused(tmp_path, "--config-dir=conf", f"{group}=minx")
+    assert line == f"{group}=minx: must be one of {options}; did you mean 'mine'?"
+
+
+def nested(flat: dict[str, object]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for key, value in flat.items():
+        group, _, inner = key.partition(".")
+        if inner:
+            found.setdefault(group, {})[inner] = value  # type: ignore[index]
+        else:
+            found[key] = value
+    return found
