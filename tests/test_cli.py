@@ -49,8 +49,10 @@ WRONG = {
     "an unknown activation": (
         ["activation=sigmoit"],
         [
-            "activation=sigmoit: must be one of elu, erf, gelu, leaky_relu, linear, relu, scaled_tanh, selu, sigmoid, silu, "
-            "softplus, tanh; did you mean 'sigmoid'?"
+            (
+                "activation=sigmoit: must be one of elu, erf, gelu, leaky_relu, linear, relu, scaled_tanh, selu, sigmoid, silu, "
+                "softplus, tanh; did you mean 'sigmoid'?"
+            )
         ],
     ),
     "batch larger than the data": (
