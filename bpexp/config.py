@@ -43,6 +43,7 @@ __all__ = [
     "keys",
     "parse",
     "takes_text",
+    "untracked",
     "written",
 ]
 
@@ -267,6 +268,11 @@ def flatten(config: object) -> dict[str, Any]:
     return found
 
 
+def untracked(config: RunConfig) -> dict[str, Any]:
+    """The values of a run by dotted key, but for those of `tracking`, which change none of its numbers."""
+    return {key: value for key, value in flatten(config).items() if not key.startswith("tracking.")}
+
+
 def unknown_key(key: str, value: object, schema: type) -> Fault:
     return Fault(key, value, f"no such key{nearest(key, keys(schema)) or '; --help lists all keys'}")
 
@@ -352,7 +358,7 @@ def combinations(config: RunConfig) -> Iterator[Fault]:
 
 def fingerprint(config: RunConfig, data_checksum: str) -> str:
     """A hash of all that fixes a run's numbers and its records: the configuration but for `tracking`, the data, the core's numerics."""
-    fixed = {key: value for key, value in flatten(config).items() if not key.startswith("tracking.")}
+    fixed = untracked(config)
     del fixed["data.path"]  # the checksum knows what the file holds, wherever it lies
     text = json.dumps({"config": fixed, "data": data_checksum, "numerics": NUMERICS}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 from annotated_types import Ge
 from pydantic import Strict
 
-from bpexp.config import RunConfig, TrackingConfig, flatten
+from bpexp.config import RunConfig, TrackingConfig, untracked
 from bpexp.experiment import prepare, run_stack
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class WorkerError(RuntimeError):
 def stack_key(config: RunConfig) -> tuple[tuple[str, str], ...]:
     """What runs must share to train as one stack: all but learning rate, seed, initial weights and tracking."""
     own = ("lr", "seed")
-    return tuple((key, repr(value)) for key, value in flatten(config).items() if key not in own and not key.startswith(("init.", "tracking.")))
+    return tuple((key, repr(value)) for key, value in untracked(config).items() if key not in own and not key.startswith("init."))
 
 
 def stacks(jobs: Sequence[Job], max_runs: int, workers: int) -> list[list[Job]]:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import inf
 
-from bpexp.config import ConfigError, Fault, RunConfig, flatten, keys, unknown_key, written
+from bpexp.config import ConfigError, Fault, RunConfig, flatten, keys, unknown_key, untracked, written
 
 __all__ = ["check_tune", "rounds", "tuned_key"]
 
@@ -55,8 +55,8 @@ def _competing(configs: Sequence[RunConfig], name: str) -> Iterator[list[int]]:
     """Groups of runs that are equal but for the tuned key and the seed."""
     groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for index, config in enumerate(configs):
-        fixed = {key: value for key, value in flatten(config).items() if key not in (tuned_key(name), "seed") and not key.startswith("tracking.")}
-        groups[tuple(written(value) for value in fixed.values())].append(index)
+        fixed = tuple(written(value) for key, value in untracked(config).items() if key not in (tuned_key(name), "seed"))
+        groups[fixed].append(index)
     yield from groups.values()
 
 

@@ -23,7 +23,7 @@ from mlflow.data.numpy_dataset import from_numpy
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.entities.dataset import Dataset
 
-from bpexp.config import RunConfig, flatten, written
+from bpexp.config import RunConfig, untracked, written
 from bpexp.core.probes import PROBES
 from bpexp.core.records import Records
 from bpexp.core.schedule import log_spaced, spread
@@ -89,8 +89,7 @@ class MlflowSink:
             tags |= {"mlflow.parentRunId": config.tracking.parent, "bpexp.sweep": config.tracking.parent}
         client = self.store.client
         self.run_id = client.create_run(self.store.experiment_id, self.start, tags, name).info.run_id
-        values = {key: value for key, value in flatten(config).items() if not key.startswith("tracking.")}
-        client.log_batch(self.run_id, params=[Param(key, written(value)) for key, value in values.items()])
+        client.log_batch(self.run_id, params=[Param(key, written(value)) for key, value in untracked(config).items()])
         client.log_inputs(self.run_id, [_dataset(run)])
 
     def update(self, records: Records) -> None:
