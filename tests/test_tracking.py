@@ -66,8 +66,7 @@ def test_updates_on_the_way_come_to_the_same_points(store: Store) -> None:
         {name: column[whole.layers["step"] <= 12] for name, column in whole.layers.items()},
         whole.plateau,
         None,
-        whole.weights,
-        whole.biases,
+        whole.parameters,
     )
     stepwise, at_once = MlflowSink(store), MlflowSink(store)
     for sink in (stepwise, at_once):

@@ -17,11 +17,21 @@ is dynamic programming: the work grows linearly with depth, where the sum over a
 Every array has a leading run axis R; layers are numbered 1 … depth, index 0 of a list is the input or stays empty.
 Gradients are kept as x * 2**exponent, an exponent per run and layer, because after tens of sigmoid layers they leave the range of
 float32 and after some hundreds that of float64.
+
+How layers compose.  A net is a list of operations, each of which knows how to go forward and how to carry a gradient back:
+
+    Affine      z_k = a_{k-1} W_k + b_k
+    Activate    f_k = phi_k(v_k)
+
+and between and after them whatever `Architecture.normalize` (`bpexp.core.normalization`: v_k from z_k) and `Architecture.connect`
+(`bpexp.core.skips`: a_k from f_k and an earlier a) put there.  In a plain net v_k is z_k and a_k is f_k: the very same arrays.  The forward
+pass goes through the list, the backward pass through its reverse: that is the chain rule.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import groupby, pairwise
+from functools import cached_property
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -29,18 +39,105 @@ from numpy.typing import DTypeLike
 from bpexp.core.activations import ACTIVATIONS, Activation
 from bpexp.core.arrays import Array, Ints, pull_into_range
 
-__all__ = ["Architecture", "Arena", "Gradients", "Neurons", "Parameters", "backward", "forward"]
+__all__ = ["Architecture", "Arena", "Entry", "Gradients", "Neurons", "Operation", "Parameters", "backward", "forward", "nothing"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An array (R, *shape) of the net that lasts from step to step: what it starts from, and whether gradients reach it."""
+
+    shape: tuple[int, int]
+    start: float = 0.0
+    trained: bool = True
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation of layer k.
+
+    `forward` computes its output from its input; `backward` turns dL/d(output), which it finds in grad.delta[k], into dL/d(input), and
+    leaves the gradients of its parameters in `grad`, with their exponents.  `entries` names its parameters; `reserve` and `reserve_back`
+    replace buffers of the plain net where it needs ones of its own.
+    """
+
+    k: int
+
+    def entries(self, net: "Architecture") -> Mapping[str, Entry]:  # noqa: ARG002 (for those that have some)
+        return {}
+
+    def reserve(self, neurons: "Neurons") -> None: ...
+
+    def reserve_back(self, grad: "Gradients") -> None: ...
+
+    def forward(self, p: "Parameters", n: "Neurons") -> None:
+        raise NotImplementedError
+
+    def backward(self, p: "Parameters", n: "Neurons", grad: "Gradients") -> None:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Affine(Operation):
+    """z_k = a_{k-1} W_k + b_k."""
+
+    bias: bool
+
+    def entries(self, net: "Architecture") -> Mapping[str, Entry]:
+        n_in, n_out = net.sizes[self.k - 1 : self.k + 1]
+        weights = {"W": Entry((n_in, n_out))}
+        return weights | {"b": Entry((1, n_out))} if self.bias else weights
+
+    def forward(self, p: "Parameters", n: "Neurons") -> None:
+        k = self.k
+        np.matmul(n.a[k - 1], p.W[k], out=n.z[k])
+        if self.bias:
+            np.add(n.z[k], p.b[k], out=n.z[k])
+
+    def backward(self, p: "Parameters", n: "Neurons", grad: "Gradients") -> None:
+        k, delta = self.k, grad.delta
+        grad.exponent[:, k] += pull_into_range(delta[k], grad.scratch[k], grad.peak)
+        np.matmul(n.aT[k - 1], delta[k], out=grad.W[k])  # dL/dW_k[i, j] = sum over samples of a_{k-1}[i] delta_k[j]
+        if self.bias:
+            np.matmul(grad.ones, delta[k], out=grad.b[k])  # dL/db_k[j] = sum over samples of delta_k[j]
+        if k > 1:
+            np.matmul(delta[k], p.WT[k], out=delta[k - 1])  # dL/da_{k-1}[i] = sum_j delta_k[j] W_k[i, j]
+            grad.exponent[:, k - 1] = grad.exponent[:, k]
+
+
+@dataclass(frozen=True)
+class Activate(Operation):
+    """f_k = phi_k(v_k)."""
+
+    phi: Activation
+
+    def forward(self, p: "Parameters", n: "Neurons") -> None:  # noqa: ARG002
+        self.phi.function(n.v[self.k], n.f[self.k])
+
+    def backward(self, p: "Parameters", n: "Neurons", grad: "Gradients") -> None:  # noqa: ARG002
+        k, slope = self.k, grad.scratch[self.k]
+        self.phi.derivative(n.v[k], n.f[k], slope)
+        np.multiply(grad.delta[k], slope, out=grad.delta[k])  # dL/dv_k = dL/df_k phi'(v_k)
+
+
+def nothing(_net: "Architecture", _k: int) -> tuple[Operation, ...]:
+    """What a plain net has between affine map and activation, and after it."""
+    return ()
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """The shape of a net: `sizes` = (inputs, hidden widths …, outputs), one weight layer between neighbours."""
+    """The shape of a net: `sizes` = (inputs, hidden widths …, outputs), one weight layer between neighbours.
+
+    `normalize` and `connect` say which operations layer k has before and after its activation.
+    """
 
     sizes: tuple[int, ...]
     activation: Activation = ACTIVATIONS["sigmoid"]
     output: Activation = ACTIVATIONS["sigmoid"]
     bias: bool = False
     dtype: DTypeLike = np.float32
+    normalize: Callable[["Architecture", int], Iterable[Operation]] = nothing
+    connect: Callable[["Architecture", int], Iterable[Operation]] = nothing
 
     @property
     def depth(self) -> int:
@@ -54,98 +151,125 @@ class Architecture:
     def phi(self, k: int) -> Activation:
         return self.output if k == self.depth else self.activation
 
+    @cached_property
+    def operations(self) -> tuple[Operation, ...]:
+        """The net, from input to output; the last one is the output's activation."""
+        found: list[Operation] = []
+        for k in self.layers:
+            found += [Affine(k, self.bias), *self.normalize(self, k), Activate(k, self.phi(k)), *self.connect(self, k)]
+        return tuple(found)
+
+    @cached_property
+    def operations_back(self) -> tuple[Operation, ...]:
+        """From output to input, without the output's activation: its derivative is part of the loss's own."""
+        return self.operations[-2::-1]
+
 
 @dataclass(frozen=True)
 class Arena:
-    """Neighbouring layers of equal shape in one array `values` (R, layers, n_in, n_out), so that one call updates them all."""
+    """Arrays of one kind and shape in equally spaced layers, as one array `values` (R, layers, n_in, n_out), so that one call updates them all."""
 
+    kind: str
     layers: range
     values: Array
 
     @staticmethod
-    def allocate(shapes: list[tuple[int, int]], runs: int, dtype: DTypeLike) -> "list[Arena]":
-        arenas, first = [], 1
-        for shape, group in groupby(shapes):
+    def allocate(kind: str, entries: Mapping[int, Entry], runs: int, dtype: DTypeLike) -> "list[Arena]":
+        """Arenas for the entries of one kind, by layer."""
+        layers = list(entries)
+        step = layers[1] - layers[0] if len(layers) > 1 else 1
+        arenas, first = [], 0
+        for entry, group in groupby(entries.values()):
             count = len(list(group))
-            arenas.append(Arena(range(first, first + count), np.zeros((runs, count, *shape), dtype)))
+            start = layers[first]
+            values = np.full((runs, count, *entry.shape), entry.start, dtype)
+            arenas.append(Arena(kind, range(start, start + count * step, step), values))
             first += count
         return arenas
 
-    def views(self) -> Iterator[Array]:
-        """Each layer's (R, n_in, n_out)."""
-        return (self.values[:, i] for i in range(len(self.layers)))
+    def views(self) -> Iterator[tuple[int, Array]]:
+        """Each layer's (R, n_in, n_out), with its number."""
+        return ((k, self.values[:, i]) for i, k in enumerate(self.layers))
 
 
 class Parameters:
-    """Weights W[k] (R, n_in, n_out) and biases b[k] (R, 1, n_out), or their gradients: anything of that shape."""
+    """Weights W[k] (R, n_in, n_out) and biases b[k] (R, 1, n_out), and what else operations train; or their gradients: anything of that shape.
 
-    def __init__(self, architecture: Architecture, runs: int) -> None:
-        shapes = list(pairwise(architecture.sizes))
-        empty = np.empty(0, architecture.dtype)
-        weights = Arena.allocate(shapes, runs, architecture.dtype)
-        biases = Arena.allocate([(1, n) for _, n in shapes], runs, architecture.dtype) if architecture.bias else []
-        self.arenas = weights + biases
-        self.W: list[Array] = [empty, *(view for arena in weights for view in arena.views())]
-        self.b: list[Array] = [empty, *(view for arena in biases for view in arena.views())]
+    `arrays[kind][k]` are all of them; `arenas` those that are trained.
+    """
+
+    def __init__(self, net: Architecture, runs: int) -> None:
+        named = [(kind, op.k, entry) for op in net.operations for kind, entry in op.entries(net).items()]
+        kinds = dict.fromkeys(kind for kind, _, _ in named)
+        entries = {kind: {k: entry for name, k, entry in named if name == kind} for kind in kinds}
+        arenas = {kind: Arena.allocate(kind, found, runs, net.dtype) for kind, found in entries.items()}
+        self.arrays: dict[str, dict[int, Array]] = {kind: dict(view for arena in found for view in arena.views()) for kind, found in arenas.items()}
+        self.arenas: list[Arena] = [arena for kind, found in arenas.items() for arena in found if next(iter(entries[kind].values())).trained]
+        empty: Array = np.empty(0, net.dtype)
+        self.W: list[Array] = [empty, *self.arrays["W"].values()]
+        self.b: list[Array] = [empty, *self.arrays.get("b", {}).values()]
         self.WT: list[Array] = [empty, *(W.swapaxes(1, 2) for W in self.W[1:])]
 
 
 class Neurons:
-    """Pre-activations z[k] and activations a[k], (R, B, n_k), for B samples.
+    """What flows forward through layer k, (R, B, n_k) for B samples: z[k], v[k], f[k], a[k]; in a plain net v[k] is z[k] and f[k] is a[k].
 
-    With `keep=False` all layers share two buffers: enough to evaluate a net, not to differentiate it.
+    With `training=False` the layers share buffers, enough to evaluate a net, not to differentiate it, and batch norm takes its running statistics.
     """
 
-    def __init__(self, architecture: Architecture, runs: int, batch: int, *, keep: bool = True) -> None:
-        sizes, dtype = architecture.sizes, architecture.dtype
-
-        def buffers() -> list[Array]:
-            if keep:
-                return [np.empty((runs, batch, n), dtype) for n in sizes[1:]]
-            shared: Array = np.empty(runs * batch * max(sizes[1:]), dtype)
-            return [shared[: runs * batch * n].reshape(runs, batch, n) for n in sizes[1:]]
-
-        self.z: list[Array] = [np.empty(0, dtype), *buffers()]
-        self.a: list[Array] = [np.empty((runs, batch, sizes[0]), dtype), *buffers()]
+    def __init__(self, net: Architecture, runs: int, batch: int, *, training: bool = True) -> None:
+        self.net, self.training = net, training
+        self.shape = runs, batch
+        self._shared: dict[str, Array] = {}
+        empty: Array = np.empty(0, net.dtype)
+        self.z: list[Array] = [empty, *(self.buffer("z", k) for k in net.layers)]
+        self.a: list[Array] = [np.empty((runs, batch, net.sizes[0]), net.dtype), *(self.buffer("a", k) for k in net.layers)]
         self.aT: list[Array] = [a.swapaxes(1, 2) for a in self.a]
+        self.v, self.f = list(self.z), list(self.a)
+        self.saved: dict[tuple[str, int], Array] = {}  # what an operation keeps for its way back
+        for operation in net.operations:
+            operation.reserve(self)
+
+    def buffer(self, name: str, k: int) -> Array:
+        """An array (R, B, n_k): its own while training, else one that all layers share under that name."""
+        (runs, batch), sizes = self.shape, self.net.sizes
+        if self.training:
+            return np.empty((runs, batch, sizes[k]), self.net.dtype)
+        shared = self._shared.setdefault(name, np.empty(runs * batch * max(sizes[1:]), self.net.dtype))
+        return shared[: runs * batch * sizes[k]].reshape(runs, batch, sizes[k])
 
 
 class Gradients(Parameters):
-    """dL/dW and dL/db in the arenas of `Parameters`, and delta[k] (R, B, n_k); true value = stored * 2**exponent[:, k]."""
+    """The gradients of all parameters, in arenas like theirs, and delta[k] (R, B, n_k); true value = stored * 2**exponent[:, k].
 
-    def __init__(self, architecture: Architecture, runs: int, batch: int) -> None:
-        super().__init__(architecture, runs)
-        dtype = architecture.dtype
-        self.delta: list[Array] = [np.empty(0, dtype), *(np.empty((runs, batch, n), dtype) for n in architecture.sizes[1:])]
-        self.exponent: Ints = np.zeros((runs, architecture.depth + 1), np.int64)
-        self.scratch: dict[int, Array] = {n: np.empty((runs, batch, n), dtype) for n in set(architecture.sizes[1:])}
+    delta[k] holds dL/da_k first, at the end dL/dz_k.  `exponents[kind]` are those of the parameters' gradients: of W and b the deltas' own.
+    """
+
+    def __init__(self, net: Architecture, runs: int, batch: int) -> None:
+        super().__init__(net, runs)
+        dtype, sizes = net.dtype, net.sizes
+        self.delta: list[Array] = [np.empty(0, dtype), *(np.empty((runs, batch, n), dtype) for n in sizes[1:])]
+        self.exponent: Ints = np.zeros((runs, net.depth + 1), np.int64)
+        self.exponents: dict[str, Ints] = {kind: np.zeros_like(self.exponent) for kind in self.arrays} | {"W": self.exponent, "b": self.exponent}
+        self.past: Array = np.empty(0, dtype)  # what goes past a block of layers (`bpexp.core.skips`)
+        self.past_exponent: Ints = np.zeros(runs, np.int64)
+        scratch = {n: np.empty((runs, batch, n), dtype) for n in set(sizes[1:])}
+        self.scratch: list[Array] = [np.empty(0, dtype), *(scratch[n] for n in sizes[1:])]
         self.peak: Array = np.empty(runs, dtype)
         self.ones: Array = np.ones((1, batch), dtype)
+        for operation in net.operations:
+            operation.reserve_back(self)
 
 
 def forward(net: Architecture, parameters: Parameters, neurons: Neurons) -> Array:
-    """z_k = a_{k-1} W_k + b_k, a_k = phi_k(z_k), from the input in neurons.a[0] to the output, which is returned."""
-    W, b, z, a = parameters.W, parameters.b, neurons.z, neurons.a
-    for k in net.layers:
-        np.matmul(a[k - 1], W[k], out=z[k])
-        if net.bias:
-            np.add(z[k], b[k], out=z[k])
-        net.phi(k).function(z[k], a[k])
-    return a[net.depth]
+    """From the input in neurons.a[0] to the output, which is returned."""
+    for operation in net.operations:
+        operation.forward(parameters, neurons)
+    return neurons.a[net.depth]
 
 
 def backward(net: Architecture, parameters: Parameters, neurons: Neurons, grad: Gradients) -> None:
-    """From delta_depth, which is in grad.delta already, to every delta_k and dL/dW_k: each once, each from the layer after it."""
-    WT, z, a, aT, delta = parameters.WT, neurons.z, neurons.a, neurons.aT, grad.delta
+    """From dL/dz_depth, which the loss has put into grad.delta, to every delta_k and every parameter's gradient: each once."""
     grad.exponent[:, net.depth] = 0
-    for k in reversed(net.layers):
-        grad.exponent[:, k] += pull_into_range(delta[k], grad.scratch[net.sizes[k]], grad.peak)
-        np.matmul(aT[k - 1], delta[k], out=grad.W[k])  # dL/dW_k[i, j] = sum over samples of a_{k-1}[i] delta_k[j]
-        if net.bias:
-            np.matmul(grad.ones, delta[k], out=grad.b[k])  # dL/db_k[j] = sum over samples of delta_k[j]
-        if k > 1:
-            np.matmul(delta[k], WT[k], out=delta[k - 1])  # dL/da_{k-1}[i] = sum_j delta_k[j] W_k[i, j]
-            slope = grad.scratch[net.sizes[k - 1]]
-            net.phi(k - 1).derivative(z[k - 1], a[k - 1], slope)
-            np.multiply(delta[k - 1], slope, out=delta[k - 1])  # delta_{k-1} = dL/da_{k-1} phi'(z_{k-1})
-            grad.exponent[:, k - 1] = grad.exponent[:, k]
+    for operation in net.operations_back:
+        operation.backward(parameters, neurons, grad)

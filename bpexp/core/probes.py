@@ -80,13 +80,13 @@ def activation_std(now: Moment, k: int) -> Float64s:
 
 
 def saturated(now: Moment, k: int) -> Float64s:
-    """Fraction of the neurons' phi'(z_k) below a twentieth of the steepest slope; not defined (NaN) for softmax."""
+    """Fraction of the neurons' |phi'| below a twentieth of the steepest slope; not defined (NaN) for softmax."""
     phi = now.net.phi(k)
     if not phi.elementwise:
         return np.full(len(now.lr), np.nan)
-    slope = np.empty_like(now.neurons.z[k])
-    phi.derivative(now.neurons.z[k], now.neurons.a[k], slope)
-    return np.asarray(_rows(slope < SATURATED * phi.steepest).mean(axis=1))
+    slope = np.empty_like(now.neurons.v[k])
+    phi.derivative(now.neurons.v[k], now.neurons.f[k], slope)
+    return np.asarray(_rows(np.abs(slope) < SATURATED * phi.steepest).mean(axis=1))
 
 
 def _rows(x: Array | NDArray[np.bool]) -> Float64s:

@@ -24,15 +24,28 @@ class Records:
     `loss_train_full`, `loss_test` (mean over the whole set), `accuracy_train`, `accuracy_test` (where the targets are classes).
     `layers`, a row per probed step and layer: `step`, `layer` (1 … depth) and a column per probe (`bpexp.core.probes`).
     `plateau` is the loss of the best constant output; `diverged_at` the number of updates after which the loss or a weight was not
-    finite, or None; `weights` and `biases` are the layers' at the end (where a run diverged, some may not be finite), index 0 being layer 1.
+    finite, or None; `parameters` are those at the end (where a run diverged, some may not be finite), by kind and layer: `W_001`, `b_001`, …
     """
 
     curves: Columns
     layers: Columns
     plateau: float
     diverged_at: int | None
-    weights: tuple[Array, ...]
-    biases: tuple[Array, ...]
+    parameters: dict[str, Array]
+
+    def of_kind(self, kind: str) -> tuple[Array, ...]:
+        """The parameters of a kind, layer by layer."""
+        return tuple(array for name, array in self.parameters.items() if name.rpartition("_")[0] == kind)
+
+    @property
+    def weights(self) -> tuple[Array, ...]:
+        """Each layer's W (n_in, n_out), index 0 being layer 1."""
+        return self.of_kind("W")
+
+    @property
+    def biases(self) -> tuple[Array, ...]:
+        """Each layer's b (1, n_out); empty in a net without biases."""
+        return self.of_kind("b")
 
     @property
     def outcome(self) -> str:

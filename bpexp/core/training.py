@@ -80,7 +80,7 @@ class Training:
             if kind == "loss" or data.classes
         }
         self.layers: dict[str, Float64s] = {probe.column: np.full((runs, len(task.probe_steps), net.depth), np.nan) for probe in PROBES.values()}
-        self.buried: dict[int, list[list[Array]]] = {}  # weights and biases of runs that have diverged
+        self.buried: dict[int, dict[str, Array]] = {}  # parameters of runs that have diverged
 
     def advance(self) -> Iterator[int]:
         """Train to the end, yielding the number of each step that is done; stop early when every run has diverged."""
@@ -120,7 +120,7 @@ class Training:
     def _loss(self, neurons: Neurons, y: Array) -> None:
         """The batch's mean loss, and its delta_depth = dL/dz_depth: the seed of the backward pass."""
         net, loss, grad = self.task.net, self.task.loss, self.gradients
-        z, a, delta, scratch = neurons.z[-1], neurons.a[-1], grad.delta[-1], grad.scratch[net.sizes[-1]]
+        z, a, delta, scratch = neurons.z[-1], neurons.a[-1], grad.delta[-1], grad.scratch[-1]
         loss.value(z, a, y, scratch, self.value)
         loss.delta(z, a, y, net.output, scratch, delta)
         np.divide(self.value, self.task.batch_size, out=self.value)
@@ -148,7 +148,7 @@ class Training:
             self.alive[run] = False
             self.diverged_at[run] = step
             self.ended_at[int(run)] = self.last_step + 1  # the step under way
-            self.buried[int(run)] = self._weights(int(run))
+            self.buried[int(run)] = self._parameters(int(run))
 
     def _clear(self) -> None:
         """Zero the weights of runs that have diverged: what a NaN costs in time, the neighbours would pay."""
@@ -156,8 +156,8 @@ class Training:
             for arena in self.parameters.arenas:
                 arena.values[~self.alive] = 0.0
 
-    def _weights(self, run: int) -> list[list[Array]]:
-        return [[view[run].copy() for view in views[1:]] for views in (self.parameters.W, self.parameters.b)]
+    def _parameters(self, run: int) -> dict[str, Array]:
+        return {f"{kind}_{k:03d}": array[run].copy() for kind, layers in self.parameters.arrays.items() for k, array in layers.items()}
 
     def _evaluate(self, step: int) -> None:
         for part, column in (("train", "loss_train_full"), ("test", "loss_test")):
@@ -184,9 +184,9 @@ class Training:
         depth = self.task.net.depth
         layers: Columns = {"step": np.repeat(probed, depth), "layer": np.tile(np.arange(1, depth + 1), len(probed))}
         layers |= {column: values[run, : len(probed)].reshape(-1) for column, values in self.layers.items()}
-        weights, biases = self.buried.get(run) or self._weights(run)
+        parameters = self.buried.get(run) or self._parameters(run)
         plateau = self.task.loss.plateau(self.task.data.y_train)
-        return Records(curves, layers, plateau, end, tuple(weights), tuple(biases))
+        return Records(curves, layers, plateau, end, parameters)
 
 
 class Sampler:
@@ -224,7 +224,7 @@ class Evaluator:
         edges = [*range(0, len(x), CHUNK), len(x)]
         self.chunks = [slice(low, high) for low, high in pairwise(edges)]
         sizes = {chunk.stop - chunk.start for chunk in self.chunks}
-        self.neurons = {size: Neurons(task.net, runs, size, keep=False) for size in sizes}
+        self.neurons = {size: Neurons(task.net, runs, size, training=False) for size in sizes}
 
     def __call__(self, parameters: Parameters) -> tuple[Float64s, Float64s]:
         runs = len(parameters.W[1])

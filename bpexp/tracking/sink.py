@@ -184,11 +184,9 @@ def _dataset(run: Run) -> DatasetInput:
 
 
 def write_artifacts(folder: Path, config: RunConfig, records: Records) -> None:
-    """config.yaml, curves.parquet and layers.parquet (columns: `bpexp.core.records.Records`), checkpoint.npz with the final W_001, b_001 …"""
+    """config.yaml, curves.parquet and layers.parquet (columns: `bpexp.core.records.Records`), checkpoint.npz with the final W_001, b_001, …"""
     (folder / "config.yaml").write_text(yaml.safe_dump(asdict(config), sort_keys=False))
     pq.write_table(pa.table(records.curves), folder / "curves.parquet")
     pq.write_table(pa.table(records.layers), folder / "layers.parquet")
-    arrays: dict[str, Any] = {
-        f"{letter}_{k:03d}": array for letter, layers in (("W", records.weights), ("b", records.biases)) for k, array in enumerate(layers, 1)
-    }
+    arrays: dict[str, Any] = records.parameters
     np.savez(folder / "checkpoint.npz", **arrays)

@@ -24,7 +24,7 @@ def records(losses: list[float] | None = None, deltas: Float64s | None = None, d
     layers = {"step": np.repeat([0, 9], depth), "layer": np.tile(np.arange(1, depth + 1), 2)}
     layers["log10_delta_norm"] = np.concatenate([deltas, 100.0 - 3.0 * deltas])
     curves = {"step": np.arange(len(losses)), "loss_train_full": np.array(losses), "loss_test": np.array(losses) + 1.0}
-    return Records(curves, layers, PLATEAU, diverged_at, tuple(np.zeros((1, 1)) for _ in range(depth)), ())
+    return Records(curves, layers, PLATEAU, diverged_at, {f"W_{k:03d}": np.zeros((1, 1)) for k in range(1, depth + 1)})
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
 from bpexp.core.arrays import Array
-from bpexp.core.network import Architecture, Arena, Neurons, Parameters, forward
+from bpexp.core.network import Architecture, Arena, Entry, Neurons, Parameters, forward
 from bpexp.core.records import Records
 from bpexp.core.training import Task
 from tests.core.nets import (
@@ -125,7 +125,8 @@ def test_views_alias_the_arenas(net: Architecture, runs: int) -> None:
 
 
 def test_neighbouring_layers_of_equal_shape_share_an_arena() -> None:
-    arenas = Arena.allocate([(5, 4), (4, 4), (4, 4), (4, 3), (4, 3), (4, 4)], 2, np.float32)
+    shapes = [(5, 4), (4, 4), (4, 4), (4, 3), (4, 3), (4, 4)]
+    arenas = Arena.allocate("W", {k: Entry(shape) for k, shape in enumerate(shapes, start=1)}, 2, np.float32)
     assert [arena.layers for arena in arenas] == [range(1, 2), range(2, 4), range(4, 6), range(6, 7)]
     assert [arena.values.shape for arena in arenas] == [(2, 1, 5, 4), (2, 2, 4, 4), (2, 2, 4, 3), (2, 1, 4, 4)]
 
@@ -134,7 +135,7 @@ def test_neighbouring_layers_of_equal_shape_share_an_arena() -> None:
 @given(net=architectures(), runs=st.integers(1, 3), batch=st.integers(1, 7))
 def test_two_shared_buffers_give_the_same_output(net: Architecture, runs: int, batch: int) -> None:
     parameters, x = draw(net, range(runs)), inputs(net, runs, batch)
-    small = Neurons(net, runs, batch, keep=False)
+    small = Neurons(net, runs, batch, training=False)
     small.a[0][:] = x
     kept = evaluate(net, parameters, x)
     np.testing.assert_array_equal(forward(net, parameters, small), kept.a[-1])

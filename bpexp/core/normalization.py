@@ -1,0 +1,145 @@
+r"""Normalization: v_k has mean 0 and variance 1 along one axis of z_k, then a gain and a shift that are learned.
+
+    zhat = (z - mean z) / sqrt(var z + EPSILON)        v = gain * zhat + shift
+
+`batch` takes mean and variance of each neuron over the samples of the batch, `layer` of each sample over the neurons of the layer.
+
+Backward.  zhat depends on z[i] directly, through the mean and through the variance.  With u = gain * dL/dv, and means taken along
+the same axis as in the forward pass, the three add up to
+
+    dL/dz = (u - mean u - zhat * mean(u * zhat)) / sqrt(var z + EPSILON)
+
+    dL/dgain = sum over samples of zhat * dL/dv        dL/dshift = sum over samples of dL/dv
+
+so what a layer hands back is orthogonal to a constant and to zhat, and is divided by the spread of z: where z has shrunk by a
+factor from layer to layer, the gradient on its way back gains what it would have lost.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from bpexp.core.arrays import Array
+from bpexp.core.network import Architecture, Entry, Gradients, Neurons, Operation, Parameters, nothing
+
+__all__ = ["NORMS", "Norm", "Normalize"]
+
+EPSILON = 1e-5  # of the variance (Ioffe & Szegedy 2015, algorithm 1)
+MOMENTUM = 0.1  # weight of the newest batch in the running statistics
+SAMPLES, NEURONS = 1, 2  # axes of z
+
+
+@dataclass(frozen=True)
+class Normalize(Operation):
+    """v_k = gain zhat_k + shift, with mean and variance of z_k along `axis`."""
+
+    axis: int
+
+    def entries(self, net: Architecture) -> Mapping[str, Entry]:
+        return {"gain": Entry((1, net.sizes[self.k]), start=1.0), "shift": Entry((1, net.sizes[self.k]))}
+
+    def reserve(self, neurons: Neurons) -> None:
+        neurons.v[self.k] = neurons.buffer("v", self.k)
+        neurons.saved["zhat", self.k] = neurons.buffer("zhat", self.k)
+
+    def forward(self, p: Parameters, n: Neurons) -> None:
+        k = self.k
+        zhat = n.saved["zhat", k]
+        mean, variance = self._statistics(p, n)
+        inverse = 1.0 / np.sqrt(variance + n.z[k].dtype.type(EPSILON))
+        np.subtract(n.z[k], mean, out=zhat)
+        np.multiply(zhat, inverse, out=zhat)
+        np.multiply(zhat, p.arrays["gain"][k], out=n.v[k])
+        np.add(n.v[k], p.arrays["shift"][k], out=n.v[k])
+        n.saved["inverse", k] = inverse
+
+    def backward(self, p: Parameters, n: Neurons, grad: Gradients) -> None:
+        k, u, scratch, zhat = self.k, grad.delta[self.k], grad.scratch[self.k], n.saved["zhat", self.k]
+        np.multiply(u, zhat, out=scratch)
+        np.matmul(grad.ones, scratch, out=grad.arrays["gain"][k])  # dL/dgain = sum over samples of zhat dL/dv
+        np.matmul(grad.ones, u, out=grad.arrays["shift"][k])  # dL/dshift = sum over samples of dL/dv
+        for kind in ("gain", "shift"):
+            grad.exponents[kind][:, k] = grad.exponent[:, k]
+        np.multiply(u, p.arrays["gain"][k], out=u)
+        mean = u.mean(axis=self.axis, keepdims=True)
+        np.multiply(u, zhat, out=scratch)
+        np.multiply(zhat, scratch.mean(axis=self.axis, keepdims=True), out=scratch)
+        np.subtract(u, mean, out=u)
+        np.subtract(u, scratch, out=u)
+        np.multiply(u, n.saved["inverse", k], out=u)  # (u - mean u - zhat mean(u zhat)) / sqrt(var z + EPSILON)
+
+    def _statistics(self, _p: Parameters, n: Neurons) -> tuple[Array, Array]:
+        """Mean and variance (biased) of z_k along the axis."""
+        z = n.z[self.k]
+        mean = z.mean(axis=self.axis, keepdims=True)
+        scratch = n.saved["zhat", self.k]
+        np.subtract(z, mean, out=scratch)
+        np.multiply(scratch, scratch, out=scratch)
+        return mean, scratch.mean(axis=self.axis, keepdims=True)
+
+
+@dataclass(frozen=True)
+class BatchNormalize(Normalize):
+    """Over samples; an evaluation takes averages over past batches, so that an output depends on its own sample alone.
+
+    running <- (1 - MOMENTUM) running + MOMENTUM new, the variance's with the unbiased estimate.
+    """
+
+    def entries(self, net: Architecture) -> Mapping[str, Entry]:
+        shape = (1, net.sizes[self.k])
+        statistics = {"running_mean": Entry(shape, trained=False), "running_variance": Entry(shape, start=1.0, trained=False)}
+        return {**super().entries(net), **statistics}
+
+    def _statistics(self, p: Parameters, n: Neurons) -> tuple[Array, Array]:
+        running = [p.arrays[name][self.k] for name in ("running_mean", "running_variance")]
+        if not n.training:
+            return running[0], running[1]
+        mean, variance = super()._statistics(p, n)
+        samples = n.z[self.k].shape[SAMPLES]
+        for average, new in zip(running, (mean, variance * (samples / max(samples - 1, 1))), strict=True):
+            np.multiply(average, 1.0 - MOMENTUM, out=average)
+            np.add(average, MOMENTUM * new, out=average)
+        return mean, variance
+
+
+@dataclass(frozen=True)
+class Norm:
+    """A row: the operations it puts before a layer's activation, and what there is to say of it."""
+
+    name: str
+    normalize: Callable[[Architecture, int], tuple[Operation, ...]]
+    equation: str
+    effect: str
+    source: str
+
+
+def _batch(net: Architecture, k: int) -> tuple[Operation, ...]:
+    return (BatchNormalize(k, SAMPLES),) if k < net.depth else ()
+
+
+def _layer(net: Architecture, k: int) -> tuple[Operation, ...]:
+    return (Normalize(k, NEURONS),) if k < net.depth else ()
+
+
+NORMS: dict[str, Norm] = {
+    row.name: row
+    for row in (
+        Norm("none", nothing, "v = z", "δ_k passes unchanged from φ to the affine map.", "the plain net"),
+        Norm(
+            "batch",
+            _batch,
+            "v = γ ẑ + β, ẑ = (z − mean z) / √(var z + 1e-5), over the samples of the batch, neuron by neuron, in hidden layers",
+            "δ_k is divided by the spread of z_k over the batch, and loses its mean and its part along ẑ: "
+            "the more a layer shrinks its signals, the more its gradient gains.",
+            "Ioffe & Szegedy 2015, algorithm 1",
+        ),
+        Norm(
+            "layer",
+            _layer,
+            "v = γ ẑ + β, ẑ = (z − mean z) / √(var z + 1e-5), over the neurons of the layer, sample by sample, in hidden layers",
+            "The same as batch norm's, with spread and mean over the neurons of a sample: no sample knows of another.",
+            "Ba, Kiros & Hinton 2016",
+        ),
+    )
+}
