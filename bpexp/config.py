@@ -7,12 +7,13 @@ and `--help`.  `parse` turns a mapping into a checked configuration or raises `C
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from functools import cache
 from types import NoneType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar, get_args, get_origin, get_type_hints
 
+import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, AllowInfNan, Strict, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
@@ -20,8 +21,11 @@ from pydantic_core import PydanticCustomError
 from bpexp.core.activations import ACTIVATIONS
 from bpexp.core.initializers import INITIALIZERS
 from bpexp.core.losses import LOSSES
+from bpexp.core.normalization import NORMS
 from bpexp.core.optimizers import OPTIMIZERS
 from bpexp.core.probes import PROBES
+from bpexp.core.schedules import SCHEDULES
+from bpexp.core.skips import SKIPS
 from bpexp.core.training import NUMERICS
 
 if TYPE_CHECKING:
@@ -34,8 +38,12 @@ __all__ = [
     "Fault",
     "InitConfig",
     "OptimizerConfig",
+    "Row",
     "RunConfig",
+    "ScheduleConfig",
+    "SkipConfig",
     "TrackingConfig",
+    "blanks",
     "check",
     "explain",
     "fingerprint",
@@ -106,12 +114,22 @@ def nearest(name: str, names: Iterable[str]) -> str:
 _HIDDEN, _HIDDEN_CHECK = _one_of(name for name, row in ACTIVATIONS.items() if row.elementwise)
 _OUTPUT, _OUTPUT_CHECK = _one_of(ACTIVATIONS)
 _LOSS, _LOSS_CHECK = _one_of(LOSSES)
-_READY = {name: row for name, row in INITIALIZERS.items() if not row.solved}  # nothing solves for sigma_w2 yet
-_INIT, _INIT_CHECK = _one_of(_READY)
+_INIT, _INIT_CHECK = _one_of(INITIALIZERS)
 _OPTIMIZER, _OPTIMIZER_CHECK = _one_of(OPTIMIZERS)
+_NORM, _NORM_CHECK = _one_of(NORMS)
+_SKIP, _SKIP_CHECK = _one_of(SKIPS)
+_SCHEDULE, _SCHEDULE_CHECK = _one_of(SCHEDULES)
 _PROBE, _PROBE_CHECK = _one_of(PROBES)
 
-GROUPS: dict[str, Mapping[str, object]] = {"init": _READY, "optimizer": OPTIMIZERS}  # tables whose rows are options of a group of Hydra's
+
+class Row(Protocol):
+    """A row of a table whose rows are options of a group: `keys` are the group's keys that it takes, with their defaults."""
+
+    @property
+    def keys(self) -> Mapping[str, Any]: ...
+
+
+GROUPS: dict[str, Mapping[str, Row]] = {"init": INITIALIZERS, "skip": SKIPS, "schedule": SCHEDULES, "optimizer": OPTIMIZERS}
 
 Finite = AllowInfNan(allow_inf_nan=False)
 MAX_DEPTH, MAX_WIDTH, MAX_STEPS, MAX_SEED = 10_000, 65_536, 100_000_000, 2**63 - 1
@@ -135,8 +153,9 @@ class InitConfig:
     """How weights start.  W has mean 0 and variance sigma_w2 / fan_in."""
 
     name: Annotated[str, Strict(), _INIT, _INIT_CHECK, Help("distribution of the initial weights")] = "xavier"
-    sigma_w2: Annotated[float, Strict(), Gt(0), Finite, Help("fan_in times the variance of a weight (gaussian, orthogonal)")] | None = None
+    sigma_w2: Annotated[float, Strict(), Gt(0), Finite, Help("fan_in times the variance of a weight")] | None = None
     sigma_b2: Annotated[float, Strict(), Ge(0), Finite, Help("variance of a bias")] = 0.0
+    orthogonal: Annotated[bool, Strict(), Help("whether the weights are orthogonal instead of Gaussian")] | None = None
 
 
 @dataclass
@@ -144,6 +163,32 @@ class OptimizerConfig:
     """What turns a gradient into a step."""
 
     name: Annotated[str, Strict(), _OPTIMIZER, _OPTIMIZER_CHECK, Help("rule of the update")] = "sgd"
+    momentum: Annotated[float, Strict(), Ge(0), Lt(1), Help("share of the last step in the next")] | None = None
+    alpha: Annotated[float, Strict(), Ge(0), Lt(1), Help("memory of the mean square of the gradient")] | None = None
+    beta1: Annotated[float, Strict(), Ge(0), Lt(1), Help("memory of the mean gradient")] | None = None
+    beta2: Annotated[float, Strict(), Ge(0), Lt(1), Help("memory of the mean square of the gradient")] | None = None
+    eps: Annotated[float, Strict(), Gt(0), Finite, Help("added to the root of the mean square")] | None = None
+    weight_decay: Annotated[float, Strict(), Ge(0), Finite, Help("pull of the weights towards 0")] | None = None
+    clip: Annotated[float, Strict(), Gt(0), Finite, Help("norm of all gradients together, at most; null: no clipping")] | None = None
+
+
+@dataclass
+class ScheduleConfig:
+    """How the learning rate changes over the steps."""
+
+    name: Annotated[str, Strict(), _SCHEDULE, _SCHEDULE_CHECK, Help("schedule of the learning rate")] = "constant"
+    every: Annotated[int, Strict(), Ge(1), Le(MAX_STEPS), Help("steps between two drops")] | None = None
+    factor: Annotated[float, Strict(), Gt(0), Le(1), Help("what a drop multiplies the learning rate by")] | None = None
+    warmup: Annotated[int, Strict(), Ge(0), Le(MAX_STEPS), Help("steps of linear warm-up")] | None = None
+    floor: Annotated[float, Strict(), Ge(0), Le(1), Help("share of the learning rate that is left at the end")] | None = None
+
+
+@dataclass
+class SkipConfig:
+    """How layers' activations are handed on past the layers after them."""
+
+    name: Annotated[str, Strict(), _SKIP, _SKIP_CHECK, Help("skip connections")] = "none"
+    every: Annotated[int, Strict(), Ge(1), Le(MAX_DEPTH), Help("layers that a connection passes")] | None = None
 
 
 @dataclass
@@ -167,6 +212,7 @@ class RunConfig:
     output: Annotated[str, Strict(), _OUTPUT, _OUTPUT_CHECK, Help("activation of the output layer; null: the loss's own")] | None = None
     loss: Annotated[str, Strict(), _LOSS, _LOSS_CHECK, Help("mean over samples, sum over outputs")] = "squared_error"
     bias: Annotated[bool, Strict(), Help("whether neurons have a bias")] = False
+    norm: Annotated[str, Strict(), _NORM, _NORM_CHECK, Help("normalization of the hidden layers' pre-activations")] = "none"
     lr: Annotated[float, Strict(), Gt(0), Finite, Help("learning rate")] = 3.0
     steps: Annotated[int, Strict(), Ge(1), Le(MAX_STEPS), Help("updates of the weights")] = 1000
     batch_size: Annotated[int, Strict(), Ge(1)] | Literal["full"] = 32
@@ -176,12 +222,30 @@ class RunConfig:
     probe_points: Annotated[int, Strict(), Ge(3), Help("log-spaced steps at which every layer is measured, at most")] = 40
     data: DataConfig = field(default_factory=DataConfig)
     init: InitConfig = field(default_factory=InitConfig)
+    skip: SkipConfig = field(default_factory=SkipConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
 
     def __post_init__(self) -> None:
         if self.output is None and self.loss in LOSSES:
             self.output = LOSSES[self.loss].default_output
+        for group, row in _rows(self):
+            part = getattr(self, group)
+            setattr(self, group, replace(part, **{key: default for key, default in row.keys.items() if getattr(part, key) is None}))
+
+
+def blanks() -> dict[str, Any]:
+    """The schema's defaults as nested plain values, with None where a value follows from another key."""
+    return asdict(RunConfig()) | {"output": None, **{group: asdict(type(getattr(RunConfig(), group))()) for group in GROUPS}}
+
+
+def _rows(config: RunConfig) -> Iterator[tuple[str, Row]]:
+    """Each group's row that the configuration names, where there is one of that name."""
+    for group, table in GROUPS.items():
+        name = getattr(config, group).name
+        if name in table:
+            yield group, table[name]
 
 
 EXTRA_HELP = {
@@ -336,24 +400,54 @@ def _fault(key: str, value: object, hint: Any) -> Fault:
 
 def combinations(config: RunConfig) -> Iterator[Fault]:
     """Values that are right one by one and make no sense together."""
+    yield from _output_faults(config)
+    yield from _init_faults(config)
+    yield from _unused(config)
+    yield from _count_faults(config)
+    if config.optimizer.eps is not None and np.dtype(config.dtype).type(config.optimizer.eps) == 0:
+        yield Fault("optimizer.eps", config.optimizer.eps, f"is 0 in dtype={config.dtype}, and 0 / 0 is no step")
+    if not config.tracking.experiment.strip():
+        yield Fault("tracking.experiment", config.tracking.experiment, "must not be empty")
+
+
+def _output_faults(config: RunConfig) -> Iterator[Fault]:
     loss = LOSSES[config.loss]
     assert config.output is not None
     if loss.outputs is not None and config.output not in loss.outputs:
         yield Fault("output", config.output, f"must be {' or '.join(loss.outputs)} with loss={config.loss}")
     if loss.outputs is None and not ACTIVATIONS[config.output].elementwise:
         yield Fault("output", config.output, f"does not go with loss={config.loss}, only with loss=cross_entropy")
-    init = INITIALIZERS[config.init.name]
-    if config.init.sigma_w2 is not None and "sigma_w2" not in init.keys:
-        users = ", ".join(sorted(name for name, row in _READY.items() if "sigma_w2" in row.keys))
-        yield Fault("init.sigma_w2", config.init.sigma_w2, f"init={config.init.name} fixes its own variance; allowed with init={users}")
+
+
+def _init_faults(config: RunConfig) -> Iterator[Fault]:
     values = flatten(config)
-    for key, allowed in init.needs.items():
+    for key, allowed in INITIALIZERS[config.init.name].needs.items():
         if values[key] not in allowed:
             yield Fault(key, written(values[key]), f"must be {' or '.join(map(written, allowed))} with init={config.init.name}")
     if config.init.sigma_b2 and not config.bias:
         yield Fault("init.sigma_b2", config.init.sigma_b2, "must be 0 without biases; or set bias=true")
-    if not config.tracking.experiment.strip():
-        yield Fault("tracking.experiment", config.tracking.experiment, "must not be empty")
+
+
+def _count_faults(config: RunConfig) -> Iterator[Fault]:
+    """Counts that others bound."""
+    over, blocks, warmup = NORMS[config.norm].over, config.skip.every, config.schedule.warmup
+    if over is not None and getattr(config, over) == 1:
+        yield Fault(over, 1, f"must be at least 2 with norm={config.norm}, which would subtract each number from itself")
+    most = max(1, config.depth - 2)
+    if blocks is not None and blocks > most:
+        yield Fault("skip.every", blocks, f"must be at most {most} with depth={config.depth}: a skip joins hidden layers")
+    if warmup is not None and warmup > config.steps:
+        yield Fault("schedule.warmup", warmup, f"must be at most steps={config.steps}")
+
+
+def _unused(config: RunConfig) -> Iterator[Fault]:
+    """Keys that are set and that the chosen row of their group does not take, though others do."""
+    for group, chosen in _rows(config):
+        part = getattr(config, group)
+        for key in dict.fromkeys(key for row in GROUPS[group].values() for key in row.keys):
+            value, users = getattr(part, key), sorted(name for name, row in GROUPS[group].items() if key in row.keys)
+            if value is not None and key not in chosen.keys:
+                yield Fault(f"{group}.{key}", written(value), f"has no meaning with {group}={part.name}; allowed with {group}={', '.join(users)}")
 
 
 def fingerprint(config: RunConfig, data_checksum: str) -> str:

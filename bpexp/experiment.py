@@ -9,21 +9,26 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from bpexp.config import ConfigError, Fault, RunConfig, check, combinations, fingerprint
+from bpexp.config import ConfigError, Fault, Row, RunConfig, check, combinations, fingerprint
 from bpexp.core.activations import ACTIVATIONS
+from bpexp.core.descent import Method
 from bpexp.core.initializers import INITIALIZERS, draw_layer
 from bpexp.core.losses import LOSSES
 from bpexp.core.network import Architecture, Parameters
+from bpexp.core.normalization import NORMS
 from bpexp.core.optimizers import OPTIMIZERS
 from bpexp.core.probes import PROBES
 from bpexp.core.records import Records
 from bpexp.core.schedule import log_spaced
+from bpexp.core.schedules import SCHEDULES
+from bpexp.core.skips import SKIPS
 from bpexp.core.training import CHUNK, NUMERICS, Split, Task, Training
 from bpexp.datasets import Dataset, load
 
@@ -100,19 +105,18 @@ def _faults_with_data(config: RunConfig, dataset: Dataset) -> Iterator[Fault]:
         yield Fault("width", config.width, must)
 
 
-def _sizes(config: RunConfig, dataset: Dataset) -> tuple[int, ...]:
-    return (dataset.inputs, *[config.width] * (config.depth - 1), dataset.outputs)
-
-
 def _memory(config: RunConfig, dataset: Dataset) -> int:
     """Bytes, roughly: what the training keeps, and the float64 copies that the norm of the largest layer takes."""
-    sizes, item = _sizes(config, dataset), np.dtype(config.dtype).itemsize
+    net, item = _architecture(config, dataset), np.dtype(config.dtype).itemsize
+    sizes = net.sizes
     layers = [a * b for a, b in pairwise(sizes)]
     parts = len(dataset.split.x_train), len(dataset.split.x_test)
     evaluated = sum(min(CHUNK, part) for part in parts)
     batch = len(dataset.split.x_train) if config.batch_size == "full" else config.batch_size
     assert isinstance(batch, int)
-    kept = 5 * sum(layers) + 4 * batch * sum(sizes) + sum(parts) * (sizes[0] + sizes[-1]) + 3 * evaluated * max(sizes)
+    own = sum(operation.buffers * sizes[operation.k] for operation in net.operations)
+    moments = OPTIMIZERS[config.optimizer.name].moments
+    kept = (5 + moments) * sum(layers) + batch * (4 * sum(sizes) + own) + sum(parts) * (sizes[0] + sizes[-1]) + 3 * evaluated * max(sizes)
     probes = min(config.probe_points, config.steps + 1)
     return item * kept + 8 * (3 * max(layers) + 5 * config.steps + len(PROBES) * probes * config.depth)
 
@@ -156,9 +160,9 @@ def _task(prepared: Run) -> Task:
     data = prepared.dataset.split
     x_train, y_train, x_test, y_test = (np.ascontiguousarray(array, dtype) for array in (data.x_train, data.y_train, data.x_test, data.y_test))
     return Task(
-        net=_architecture(prepared),
+        net=_architecture(config, prepared.dataset),
         loss=LOSSES[config.loss],
-        optimizer=OPTIMIZERS[config.optimizer.name],
+        method=_method(config),
         data=Split(x_train, y_train, x_test, y_test, data.classes),
         batch_size=prepared.batch_size,
         steps=config.steps,
@@ -166,22 +170,44 @@ def _task(prepared: Run) -> Task:
     )
 
 
-def _architecture(prepared: Run) -> Architecture:
-    config = prepared.config
-    sizes = _sizes(config, prepared.dataset)
-    return Architecture(sizes, ACTIVATIONS[config.activation], ACTIVATIONS[str(config.output)], config.bias, np.dtype(config.dtype))
+def _architecture(config: RunConfig, dataset: Dataset) -> Architecture:
+    skip = SKIPS[config.skip.name]
+    return Architecture(
+        sizes=(dataset.inputs, *[config.width] * (config.depth - 1), dataset.outputs),
+        activation=ACTIVATIONS[config.activation],
+        output=ACTIVATIONS[str(config.output)],
+        bias=config.bias,
+        dtype=np.dtype(config.dtype),
+        normalize=NORMS[config.norm].normalize,
+        connect=partial(skip.connect, **_given(config.skip, skip)),
+    )
+
+
+def _method(config: RunConfig) -> Method:
+    optimizer, schedule = OPTIMIZERS[config.optimizer.name], SCHEDULES[config.schedule.name]
+    keys = _given(config.schedule, schedule)
+
+    def factor(step: int) -> float:
+        return schedule.rule(step, config.steps, **keys)
+
+    return Method(optimizer, _given(config.optimizer, optimizer), config.optimizer.clip, factor)
+
+
+def _given(part: object, row: Row) -> dict[str, Any]:
+    """The keys that a row takes, with the configuration's values."""
+    return {key: getattr(part, key) for key in row.keys}
 
 
 def _initial(runs: Sequence[Run]) -> Parameters:
     """Each run's weights and biases, drawn layer by layer from its own stream."""
-    net = _architecture(runs[0])
+    net = _architecture(runs[0].config, runs[0].dataset)
     parameters = Parameters(net, len(runs))
     for index, prepared in enumerate(runs):
-        init, rng = prepared.config.init, _stream(prepared, 0)
-        given: dict[str, Any] = {} if init.sigma_w2 is None else {"sigma_w2": init.sigma_w2}
+        part, rng = prepared.config.init, _stream(prepared, 0)
+        init = INITIALIZERS[part.name]
         for k in net.layers:
             sizes = net.sizes[k - 1], net.sizes[k]
-            parameters.W[k][index], bias = draw_layer(rng, INITIALIZERS[init.name], k, *sizes, bias=net.bias, sigma_b2=init.sigma_b2, **given)
+            parameters.W[k][index], bias = draw_layer(rng, init, k, *sizes, bias=net.bias, sigma_b2=part.sigma_b2, **_given(part, init))
             if bias is not None:
                 parameters.b[k][index] = bias
     return parameters

@@ -26,6 +26,7 @@ from bpexp.cli import arguments, refuse
 from bpexp.config import ConfigError, Fault, Finite, Help, OneOf
 from bpexp.core.activations import ACTIVATIONS
 from bpexp.core.arrays import Array, Float64s
+from bpexp.core.descent import Descent, Method
 from bpexp.core.initializers import INITIALIZERS
 from bpexp.core.losses import LOSSES
 from bpexp.core.network import Architecture, Gradients, Neurons, Parameters, backward, forward
@@ -198,8 +199,8 @@ def core_results(settings: Settings, given: Given) -> dict[str, float]:
     for k in net.layers:
         power = int(gradients.exponent[0, k])
         found |= labelled(f"delta_{k}", np.ldexp(gradients.delta[k][0, 0], power)) | labelled(f"dL/dW_{k}", np.ldexp(gradients.W[k][0], power))
-        rate = np.full((1, 1, 1), np.ldexp(settings.lr, power))
-        OPTIMIZERS["sgd"](parameters.W[k], gradients.W[k], rate)
+    Descent(Method(OPTIMIZERS["sgd"]), parameters, gradients, np.array([settings.lr])).step(0)
+    for k in net.layers:
         found |= labelled(f"new W_{k}", parameters.W[k][0])
     return found | core_forward(net, parameters, neurons, given.y, "new ")
 

@@ -396,7 +396,7 @@ def test_weights_batches_and_data_have_seeds_of_their_own() -> None:
 
 
 @pytest.mark.parametrize(("name", "given"), [("xavier", {}), ("standard", {}), ("gaussian", {"sigma_w2": 7.0}), ("orthogonal", {"sigma_w2": 0.3})])
-def test_weights_start_from_the_initializer_and_biases_from_their_variance(name: str, given: dict[str, float]) -> None:
+def test_weights_start_from_the_initializer_and_biases_from_their_variance(name: str, given: dict[str, Any]) -> None:
     """With a learning rate too small to move a weight, the last weights are the first."""
     records = train(config(dtype="float64", lr=1e-300, bias=True, init=InitConfig(name, sigma_b2=0.25, **given)))
     rng = np.random.default_rng(np.random.SeedSequence(0, spawn_key=(0,)))

@@ -24,7 +24,7 @@ import pytest
 from bpexp import walkthrough
 from bpexp.core.activations import ACTIVATIONS
 from bpexp.core.arrays import Array, Float64s
-from bpexp.core.optimizers import OPTIMIZERS
+from bpexp.core.optimizers import OPTIMIZERS, Block
 from tests.core import formulas
 
 ROOT = Path(__file__).parents[1]
@@ -240,10 +240,10 @@ def test_an_error_in_the_cores_forward_pass_is_seen(monkeypatch: pytest.MonkeyPa
 
 
 def test_an_error_in_the_cores_update_is_seen(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def half(weights: Array, gradient: Array, rate: Array) -> None:
-        np.subtract(weights, 0.5 * rate * gradient, out=weights)
+    def half(block: Block, t: int) -> None:
+        np.subtract(block.weights, 0.5 * block.rate * block.gradient, out=block.weights)
 
-    monkeypatch.setitem(OPTIMIZERS, "sgd", half)
+    monkeypatch.setitem(OPTIMIZERS, "sgd", replace(OPTIMIZERS["sgd"], rule=half))
     assert walkthrough.main([]) == 1
     marks = {name: result.mark[0] for name, result in read(capsys.readouterr().out).results.items()}
     assert (marks["dL/dW_1[0,0]"], marks["new W_1[0,0]"], marks["L"], marks["new L"]) == ("✓", "✗", "✓", "✗")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from inspect import signature
 from math import exp, sqrt
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -41,9 +42,10 @@ class Initializer:
         return self.draw.__name__
 
     @property
-    def keys(self) -> tuple[str, ...]:
-        """The configuration keys it takes: the parameters of `draw` after rng, n_in and n_out."""
-        return tuple(signature(self.draw).parameters)[3:]
+    def keys(self) -> dict[str, Any]:
+        """The configuration keys it takes, the parameters of `draw` after rng, n_in and n_out, with their defaults (None: it has none)."""
+        taken = list(signature(self.draw).parameters.values())[3:]
+        return {key.name: None if key.default is key.empty else key.default for key in taken}
 
 
 def draw_layer(

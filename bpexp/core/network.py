@@ -32,6 +32,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -57,8 +58,10 @@ class Operation:
 
     `forward` computes its output from its input; `backward` turns dL/d(output), which it finds in grad.delta[k], into dL/d(input), and
     leaves the gradients of its parameters in `grad`, with their exponents.  `entries` names its parameters; `reserve` and `reserve_back`
-    replace buffers of the plain net where it needs ones of its own.
+    replace buffers of the plain net where it needs ones of its own, `buffers` arrays (R, B, n_k) in all.
     """
+
+    buffers: ClassVar[int] = 0
 
     k: int
 

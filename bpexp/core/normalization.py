@@ -17,6 +17,7 @@ factor from layer to layer, the gradient on its way back gains what it would hav
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -33,6 +34,8 @@ SAMPLES, NEURONS = 1, 2  # axes of z
 @dataclass(frozen=True)
 class Normalize(Operation):
     """v_k = gain zhat_k + shift, with mean and variance of z_k along `axis`."""
+
+    buffers: ClassVar[int] = 2
 
     axis: int
 
@@ -112,6 +115,7 @@ class Norm:
     equation: str
     effect: str
     source: str
+    over: str | None = None  # the configuration key that counts what mean and variance are taken over
 
 
 def _batch(net: Architecture, k: int) -> tuple[Operation, ...]:
@@ -133,6 +137,7 @@ NORMS: dict[str, Norm] = {
             "δ_k is divided by the spread of z_k over the batch, and loses its mean and its part along ẑ: "
             "the more a layer shrinks its signals, the more its gradient gains.",
             "Ioffe & Szegedy 2015, algorithm 1",
+            over="batch_size",
         ),
         Norm(
             "layer",
@@ -140,6 +145,7 @@ NORMS: dict[str, Norm] = {
             "v = γ ẑ + β, ẑ = (z − mean z) / √(var z + 1e-5), over the neurons of the layer, sample by sample, in hidden layers",
             "The same as batch norm's, with spread and mean over the neurons of a sample: no sample knows of another.",
             "Ba, Kiros & Hinton 2016",
+            over="width",
         ),
     )
 }

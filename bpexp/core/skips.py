@@ -14,7 +14,9 @@ an identity that no layer can shrink.  Where s is learned, dL/ds = sum over samp
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from inspect import signature
 from math import sqrt
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -55,6 +57,8 @@ def _rescale(x: Array, exponent: Ints) -> None:
 @dataclass(frozen=True)
 class Join(Operation):
     """a_k = a_start + scale f_k."""
+
+    buffers: ClassVar[int] = 1
 
     start: int
     scale: float
@@ -108,9 +112,14 @@ class Skip:
     effect: str
     source: str
 
+    @property
+    def keys(self) -> dict[str, Any]:
+        """The keys it takes from the configuration, with their defaults."""
+        return {key: found.default for key, found in list(signature(self.connect).parameters.items())[2:]}
+
 
 def blocks(depth: int, every: int) -> list[tuple[int, int]]:
-    """First and last layer index (start, end) of each block in a net: a_end = a_start + …"""
+    """(start, end) of each block: a_end = a_start + …; none where a block of that length does not fit between layer 1 and layer depth-1."""
     return [(start, start + every) for start in range(1, depth - every, every)]
 
 

@@ -3,7 +3,7 @@
 A stack of R runs of one shape trains in lockstep; nothing that one run computes depends on its neighbours.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -12,6 +12,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from bpexp.core.arrays import Array, Float64s, Ints, flat, log2_norm
+from bpexp.core.descent import Descent, Method
 from bpexp.core.losses import Loss
 from bpexp.core.network import Architecture, Gradients, Neurons, Parameters, backward, forward
 from bpexp.core.probes import PROBES, Moment
@@ -40,7 +41,7 @@ class Task:
 
     net: Architecture
     loss: Loss
-    optimizer: Callable[[Array, Array, Array], None]
+    method: Method
     data: Split
     batch_size: int
     steps: int
@@ -62,8 +63,7 @@ class Training:
         self.neurons = Neurons(net, runs, task.batch_size)
         self.gradients = Gradients(net, runs, task.batch_size)
         self.before, self.change = Parameters(net, runs), Parameters(net, runs)
-        self.rate64: Float64s = np.empty((runs, net.depth + 1))
-        self.rate: Array = np.empty((runs, net.depth + 1), net.dtype)
+        self.descent = Descent(task.method, parameters, self.gradients, self.lr)
         self.evaluators = {
             "train": Evaluator(task, runs, data.x_train, data.y_train),
             "test": Evaluator(task, runs, data.x_test, data.y_test),
@@ -108,7 +108,7 @@ class Training:
             log2_grad = [np.zeros_like(self.lr), *norms]
             copy(self.parameters, self.before)
         if not last:
-            self._update()
+            self.descent.step(step)
         if probe is not None:
             change = None if last else difference(self.parameters, self.before, self.change)
             moment = Moment(task.net, neurons, gradients, self.lr, self.before, log2_grad, change)
@@ -125,14 +125,6 @@ class Training:
         loss.delta(z, a, y, net.output, scratch, delta)
         np.divide(self.value, self.task.batch_size, out=self.value)
         np.divide(delta, self.task.batch_size, out=delta)
-
-    def _update(self) -> None:
-        """Lr 2**exponent once per layer, then one call of the optimizer per arena."""
-        np.ldexp(self.lr[:, None], self.gradients.exponent, out=self.rate64)
-        np.copyto(self.rate, self.rate64, casting="same_kind")
-        for weights, gradient in zip(self.parameters.arenas, self.gradients.arenas, strict=True):
-            rate = self.rate[:, weights.layers.start : weights.layers.stop, None, None]
-            self.task.optimizer(weights.values, gradient.values, rate)
 
     def _broken(self) -> NDArray[np.bool]:
         """Which runs have a weight that is not finite."""
@@ -151,10 +143,11 @@ class Training:
             self.buried[int(run)] = self._parameters(int(run))
 
     def _clear(self) -> None:
-        """Zero the weights of runs that have diverged: what a NaN costs in time, the neighbours would pay."""
+        """Zero the weights and moments of runs that have diverged: what a NaN costs in time, the neighbours would pay."""
         if not self.alive.all():
             for arena in self.parameters.arenas:
                 arena.values[~self.alive] = 0.0
+            self.descent.clear(~self.alive)
 
     def _parameters(self, run: int) -> dict[str, Array]:
         return {f"{kind}_{k:03d}": array[run].copy() for kind, layers in self.parameters.arrays.items() for k, array in layers.items()}

@@ -6,7 +6,7 @@ MLflow takes over a second to import: it is imported once there is something to 
 import signal
 import sys
 from argparse import Namespace
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,7 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from bpexp.cli import refuse
-from bpexp.config import GROUPS, ConfigError, Fault, RunConfig, explain
+from bpexp.config import GROUPS, ConfigError, Fault, RunConfig, blanks, explain
 from bpexp.experiment import run
 from bpexp.sweep.names import STUDY, config_dir, sort_words
 from bpexp.sweep.reading import read
@@ -100,9 +100,8 @@ def _lone_faults(config: DictConfig, *, store: bool) -> list[Fault]:
 
 def _register() -> None:
     """What Hydra finds in `conf/` rests on the schema's defaults, `--help` on its annotations; a table's rows are options of its group."""
-    defaults = asdict(RunConfig()) | {"output": None}  # the output follows from the loss
     options = ConfigStore.instance()
-    options.store(name="schema", node=defaults)
+    options.store(name="schema", node=blanks())
     for group, table in GROUPS.items():
         for name in table:
             options.store(group=group, name=name, node={"name": name})

@@ -41,6 +41,23 @@ LOSS_FORMULAS: dict[str, Formula] = {
     "binary_cross_entropy": lambda z, _a, y: anp.sum(y * anp.logaddexp(0.0, -z) + (1.0 - y) * anp.logaddexp(0.0, z)) / len(y),
 }
 
+
+def _normalized(axis: int) -> Formula:
+    def formula(z: Any, gain: Any, shift: Any) -> Any:
+        spread = anp.sqrt(anp.mean((z - anp.mean(z, axis=axis, keepdims=True)) ** 2, axis=axis, keepdims=True) + 1e-5)
+        return gain * (z - anp.mean(z, axis=axis, keepdims=True)) / spread + shift
+
+    return formula
+
+
+NORM_FORMULAS: dict[str, Formula] = {"none": lambda z, _gain, _shift: z, "batch": _normalized(0), "layer": _normalized(1)}  # z (samples, neurons)
+SKIP_FORMULAS: dict[str, Formula] = {  # the scale of a block, of the net's depth and the learned scale
+    "none": lambda _depth, _learned: None,
+    "residual": lambda _depth, _learned: 1.0,
+    "scaled": lambda depth, _learned: depth**-0.5,
+    "rezero": lambda _depth, learned: learned,
+}
+
 # f'(0) from f at ±1, ±2, ±3, ±4 steps; the error is of the order of STEP**8 (Fornberg 1988, table 1).
 STENCIL = {1: 4 / 5, 2: -1 / 5, 3: 4 / 105, 4: -1 / 280}
 STEP, SHORT_STEP = 2.0**-6, 2.0**-19  # good to 12 digits where f is smooth, and to 10 also near a kink

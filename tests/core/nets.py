@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from hypothesis import settings
@@ -10,11 +11,13 @@ from numpy.typing import DTypeLike
 
 from bpexp.core.activations import ACTIVATIONS
 from bpexp.core.arrays import Array, Float64s, Ints
+from bpexp.core.descent import Method
 from bpexp.core.initializers import INITIALIZERS
 from bpexp.core.losses import LOSSES
 from bpexp.core.network import Architecture, Gradients, Neurons, Parameters, backward, forward
-from bpexp.core.optimizers import OPTIMIZERS
+from bpexp.core.normalization import NORMS
 from bpexp.core.records import Records
+from bpexp.core.skips import SKIPS
 from bpexp.core.training import Split, Task, Training
 
 HIDDEN = [name for name, row in ACTIVATIONS.items() if row.elementwise]
@@ -25,9 +28,18 @@ REPEATABLE = settings(derandomize=True, database=None, deadline=None, max_exampl
 
 
 def architecture(
-    sizes: Sequence[int], activation: str = "tanh", output: str = "linear", *, bias: bool = False, dtype: DTypeLike = np.float64
+    sizes: Sequence[int],
+    activation: str = "tanh",
+    output: str = "linear",
+    *,
+    bias: bool = False,
+    dtype: DTypeLike = np.float64,
+    norm: str = "none",
+    skip: str = "none",
+    **keys: int,
 ) -> Architecture:
-    return Architecture(tuple(sizes), ACTIVATIONS[activation], ACTIVATIONS[output], bias, np.dtype(dtype))
+    connect = partial(SKIPS[skip].connect, **keys)
+    return Architecture(tuple(sizes), ACTIVATIONS[activation], ACTIVATIONS[output], bias, np.dtype(dtype), NORMS[norm].normalize, connect)
 
 
 def draw(net: Architecture, seeds: Sequence[int], init: str = "gaussian", **scale: float) -> Parameters:
@@ -39,6 +51,15 @@ def draw(net: Architecture, seeds: Sequence[int], init: str = "gaussian", **scal
             parameters.W[k][run] = INITIALIZERS[init].draw(rng, net.sizes[k - 1], net.sizes[k], **scale)
             if net.bias:
                 parameters.b[k][run] = 0.5 * rng.standard_normal((1, net.sizes[k]))
+    return parameters
+
+
+def shake(parameters: Parameters, seed: int = 0) -> Parameters:
+    """Gains, shifts, scales moved off their starts of 0 and 1, at which a wrong factor might not show."""
+    rng = np.random.default_rng(seed)
+    for arena in parameters.arenas:
+        if arena.kind not in {"W", "b"}:
+            np.add(arena.values, 0.3 * rng.standard_normal(arena.values.shape), out=arena.values, casting="same_kind")
     return parameters
 
 
@@ -71,6 +92,10 @@ class Pass:
 
     def b(self, k: int) -> Float64s:
         return scaled(self.gradients.b[k], self.gradients.exponent[:, k])
+
+    def of(self, kind: str, k: int) -> Float64s:
+        """The gradient of any trained parameter."""
+        return scaled(self.gradients.arrays[kind][k], self.gradients.exponents[kind][:, k])
 
     def delta(self, k: int) -> Float64s:
         return scaled(self.gradients.delta[k], self.gradients.exponent[:, k])
@@ -120,7 +145,7 @@ def make_task(
 ) -> Task:
     data = data or samples(net.sizes[0], net.sizes[-1], dtype=net.dtype)
     probe_steps = np.asarray([0, steps] if probes is None else probes)
-    return Task(net, LOSSES[loss], OPTIMIZERS["sgd"], data, batch_size, steps, np.unique(probe_steps))
+    return Task(net, LOSSES[loss], Method(), data, batch_size, steps, np.unique(probe_steps))
 
 
 def start(task: Task, parameters: Parameters, lr: Sequence[float], seeds: Sequence[int]) -> Training:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from bpexp.core.arrays import Array, Float64s
+from bpexp.core.descent import Descent, Method
 from bpexp.core.network import Architecture, Parameters
 from bpexp.core.optimizers import OPTIMIZERS
 from tests.core.nets import HIDDEN, OUTPUTS, Pass, architecture, carry_back, differentiate, draw, evaluate, probabilities
@@ -153,10 +154,8 @@ def test_a_small_step_lowers_the_loss(loss: str, output: str, optimizer: str) ->
     before = differentiate(net, parameters, x, y, loss)
     gradients = before.gradients
     squares = sum(np.square(before.W(k)).sum(axis=(1, 2)) + np.square(before.b(k)).sum(axis=(1, 2)) for k in net.layers)
-    rate = np.ldexp(lr, gradients.exponent)
-    for weights, gradient in zip(parameters.arenas, gradients.arenas, strict=True):
-        layers = slice(weights.layers.start, weights.layers.stop)
-        OPTIMIZERS[optimizer](weights.values, gradient.values, rate[:, layers, None, None])
+    row = OPTIMIZERS[optimizer]
+    Descent(Method(row, row.keys), parameters, gradients, np.full(2, lr)).step(0)
     after = differentiate(net, parameters, x, y, loss)
     assert (after.value < before.value).all()
     if optimizer == "sgd":

@@ -230,7 +230,7 @@ def test_a_shifted_sigmoid_net_is_a_tanh_net() -> None:
 def test_a_row_says_what_it_is_and_does(name: str) -> None:
     row = INITIALIZERS[name]
     assert row.name == row.draw.__name__ == name
-    assert row.keys == tuple(list(signature(row.draw).parameters)[3:])
+    assert list(row.keys) == list(signature(row.draw).parameters)[3:]
     assert row.equation.startswith("W")
     assert row.effect.endswith(".")
     assert row.source

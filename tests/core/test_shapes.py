@@ -1,6 +1,7 @@
 """Properties of any net: shapes, linearity of the backward pass, and that a run's numbers do not depend on its neighbours."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,9 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
+from bpexp.core.activations import ACTIVATIONS
 from bpexp.core.arrays import Array
 from bpexp.core.network import Architecture, Arena, Entry, Neurons, Parameters, forward
+from bpexp.core.normalization import NORMS
 from bpexp.core.records import Records
+from bpexp.core.skips import SKIPS
 from bpexp.core.training import Task
 from tests.core.nets import (
     DTYPES,
@@ -33,14 +37,21 @@ SEEDS = st.integers(0, 2**32)
 
 
 @st.composite
-def architectures(draw: DrawFn, output: str | None = None) -> Architecture:
+def architectures(draw: DrawFn, norms: Sequence[str] = tuple(NORMS)) -> Architecture:
     sizes = draw(st.lists(st.integers(1, 9), min_size=2, max_size=6))
+    skip = draw(st.sampled_from(sorted(SKIPS)))
+    if skip != "none":  # what is added must be of one width
+        sizes[1:-1] = [sizes[1]] * (len(sizes) - 2)
+    keys = {"every": draw(st.integers(1, 2))} if "every" in SKIPS[skip].keys else {}
     return architecture(
         sizes,
         draw(st.sampled_from(HIDDEN)),
-        output or draw(st.sampled_from(HIDDEN)),
+        draw(st.sampled_from(HIDDEN)),
         bias=draw(st.booleans()),
         dtype=draw(st.sampled_from(DTYPES)),
+        norm=draw(st.sampled_from(norms)),
+        skip=skip,
+        **keys,
     )
 
 
@@ -73,8 +84,8 @@ def test_shapes_and_dtypes(net: Architecture, runs: int, batch: int) -> None:
 
 def gradients_of(done: Pass) -> list[Array]:
     """All of them, at their true size."""
-    biases = [done.b(k) for k in done.net.layers] if done.net.bias else []
-    return [*(done.W(k) for k in done.net.layers), *(done.delta(k) for k in done.net.layers), *biases]
+    trained = [done.of(arena.kind, k) for arena in done.gradients.arenas for k in arena.layers]
+    return [*trained, *(done.delta(k) for k in done.net.layers)]
 
 
 @REPEATABLE
@@ -89,7 +100,7 @@ def test_delta_times_a_power_of_two_gives_the_gradients_times_it_exactly(net: Ar
 
 
 @REPEATABLE
-@given(net=architectures(), batch=st.integers(1, 7))
+@given(net=architectures(norms=["none"]), batch=st.integers(1, 7))
 def test_gradients_of_a_sum_of_deltas_are_the_sum_of_gradients(net: Architecture, batch: int) -> None:
     parameters, one, other = draw(net, [3]), outputs(net, 1, batch, 1), outputs(net, 1, batch, 2)
     neurons = evaluate(net, parameters, inputs(net, 1, batch))
@@ -105,12 +116,11 @@ def test_gradients_of_a_sum_of_deltas_are_the_sum_of_gradients(net: Architecture
 def test_views_alias_the_arenas(net: Architecture, runs: int) -> None:
     """Each layer's W, b and W transposed are windows on one array; no two layers share a number."""
     parameters = Parameters(net, runs)
-    for k in net.layers:
-        parameters.W[k][:] = k
-        if net.bias:
-            parameters.b[k][:] = -k
-    weights = [arena for arena in parameters.arenas if arena.values.min() > 0]
-    assert [k for arena in weights for k in arena.layers] == list(net.layers)
+    for layers in parameters.arrays.values():
+        for k, array in layers.items():
+            array[:] = k
+    assert [k for arena in parameters.arenas if arena.kind == "W" for k in arena.layers] == list(net.layers)
+    assert [k for arena in parameters.arenas if arena.kind == "b" for k in arena.layers] == (list(net.layers) if net.bias else [])
     for arena in parameters.arenas:
         for place, k in enumerate(arena.layers):
             assert (np.abs(arena.values[:, place]) == k).all()
@@ -121,7 +131,7 @@ def test_views_alias_the_arenas(net: Architecture, runs: int) -> None:
         assert (parameters.WT[k] == k + 0.5).all()
         assert parameters.WT[k].shape == (runs, net.sizes[k], net.sizes[k - 1])
     entries = sum(n_in * n_out + n_out * net.bias for n_in, n_out in zip(net.sizes, net.sizes[1:], strict=False))
-    assert sum(arena.values.size for arena in parameters.arenas) == runs * entries
+    assert sum(arena.values.size for arena in parameters.arenas if arena.kind in {"W", "b"}) == runs * entries
 
 
 def test_neighbouring_layers_of_equal_shape_share_an_arena() -> None:
@@ -132,8 +142,8 @@ def test_neighbouring_layers_of_equal_shape_share_an_arena() -> None:
 
 
 @REPEATABLE
-@given(net=architectures(), runs=st.integers(1, 3), batch=st.integers(1, 7))
-def test_two_shared_buffers_give_the_same_output(net: Architecture, runs: int, batch: int) -> None:
+@given(net=architectures(norms=["none", "layer"]), runs=st.integers(1, 3), batch=st.integers(1, 7))
+def test_shared_buffers_give_the_same_output(net: Architecture, runs: int, batch: int) -> None:
     parameters, x = draw(net, range(runs)), inputs(net, runs, batch)
     small = Neurons(net, runs, batch, training=False)
     small.a[0][:] = x
@@ -152,7 +162,7 @@ def alone(net: Architecture, parameters: Parameters, run: int) -> Parameters:
 @REPEATABLE
 @given(net=architectures(), pair=st.sampled_from(OUTPUTS), runs=st.integers(2, 4), batch=st.integers(1, 9), seed=SEEDS)
 def test_a_pass_in_a_stack_is_bitwise_the_pass_alone(net: Architecture, pair: tuple[str, str], runs: int, batch: int, seed: int) -> None:
-    net = architecture(net.sizes, net.activation.name, pair[1], bias=net.bias, dtype=net.dtype)
+    net = replace(net, output=ACTIVATIONS[pair[1]])
     parameters, x = draw(net, range(seed, seed + runs)), inputs(net, runs, batch, seed)
     for k in net.layers:  # one run's gradients leave the range of the dtype, its neighbours' do not
         parameters.W[k][0] *= 1e-9
@@ -175,8 +185,9 @@ def assert_same(found: Records, expected: Records) -> None:
         assert list(columns) == list(wanted)
         for name, column in wanted.items():
             np.testing.assert_array_equal(columns[name], column, err_msg=name)
-    for array, wanted_array in zip(found.weights + found.biases, expected.weights + expected.biases, strict=True):
-        np.testing.assert_array_equal(array, wanted_array)
+    assert list(found.parameters) == list(expected.parameters)
+    for name, array in expected.parameters.items():
+        np.testing.assert_array_equal(found.parameters[name], array, err_msg=name)
 
 
 def assert_stack_is_its_runs(task: Task, lr: Sequence[float], seeds: Sequence[int], scale: Sequence[float]) -> list[Records]:
@@ -204,7 +215,7 @@ def assert_stack_is_its_runs(task: Task, lr: Sequence[float], seeds: Sequence[in
     seeds=st.lists(SEEDS, min_size=3, max_size=3),
 )
 def test_training_in_a_stack_is_bitwise_training_alone(net: Architecture, pair: tuple[str, str], batch: int, seeds: list[int]) -> None:
-    net = architecture(net.sizes, net.activation.name, pair[1], bias=net.bias, dtype=net.dtype)
+    net = replace(net, output=ACTIVATIONS[pair[1]])
     task = make_task(net, 6, batch, pair[0], probes=[0, 2, 5, 6])
     assert_stack_is_its_runs(task, [1e-3, 0.3, 1e-20], seeds, [1.0, 0.5, 1.0])
 

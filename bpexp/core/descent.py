@@ -1,0 +1,89 @@
+"""From gradients to a step: the learning rate's schedule, clipping, and one call of the optimizer per arena.
+
+Gradients are stored as g * 2**exponent (`bpexp.core.network`).  An optimizer gets g with its unit, 2**exponent times the clipping factor, and
+with its rate, the learning rate times that unit: computed in float64, so that it is the product that is rounded to the net's dtype.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bpexp.core.arrays import Array, Float64s, Ints, log2_norm
+from bpexp.core.network import Arena, Gradients, Parameters
+from bpexp.core.optimizers import OPTIMIZERS, Block, Optimizer, clip_factor
+
+__all__ = ["Descent", "Method"]
+
+
+def constant(_step: int) -> float:
+    return 1.0
+
+
+@dataclass(frozen=True)
+class Method:
+    """How all runs of a stack descend: the optimizer with its keys, the norm to clip at (None: no clipping), the schedule's factor on lr by step."""
+
+    optimizer: Optimizer = OPTIMIZERS["sgd"]
+    keys: Mapping[str, float] = field(default_factory=dict)
+    clip: float | None = None
+    factor: Callable[[int], float] = constant
+
+
+class Scale:
+    """What belongs to one array of exponents (R, layers): unit and rate, in float64 and in the net's dtype."""
+
+    def __init__(self, exponent: Ints, dtype: np.dtype) -> None:
+        self.exponent = exponent
+        self.unit64: Float64s = np.empty(exponent.shape)
+        self.rate64: Float64s = np.empty(exponent.shape)
+        self.unit: Array = np.empty(exponent.shape, dtype)
+        self.rate: Array = np.empty(exponent.shape, dtype)
+
+    def update(self, lr: Float64s, clip: Float64s | float) -> None:
+        np.ldexp(clip, self.exponent, out=self.unit64)
+        np.multiply(self.unit64, lr, out=self.rate64)
+        np.copyto(self.unit, self.unit64, casting="same_kind")
+        np.copyto(self.rate, self.rate64, casting="same_kind")
+
+
+class Descent:
+    """Updates `parameters` in place from `gradients`, whose buffers it uses up; `lr` (R,) are the runs' learning rates."""
+
+    def __init__(self, method: Method, parameters: Parameters, gradients: Gradients, lr: Float64s) -> None:
+        self.method, self.gradients = method, gradients
+        self.lr64: Float64s = lr[:, None]
+        self.lr: Array = np.empty((len(lr), 1, 1, 1), gradients.peak.dtype)
+        self.moments = [tuple(np.zeros_like(arena.values) for _ in range(method.optimizer.moments)) for arena in parameters.arenas]
+        scales = {id(exponent): Scale(exponent, self.lr.dtype) for exponent in gradients.exponents.values()}
+        self.scales = list(scales.values())
+        pairs = zip(parameters.arenas, gradients.arenas, self.moments, strict=True)
+        self.blocks = [self._block(weights, gradient, moments, scales[id(gradients.exponents[weights.kind])]) for weights, gradient, moments in pairs]
+        self.rule = partial(method.optimizer.rule, **method.keys)
+
+    def _block(self, weights: Arena, gradient: Arena, moments: tuple[Array, ...], scale: Scale) -> Block:
+        at = slice(weights.layers.start, weights.layers.stop, weights.layers.step)
+        return Block(weights.values, gradient.values, moments, scale.unit[:, at, None, None], scale.rate[:, at, None, None], self.lr)
+
+    def step(self, step: int) -> None:
+        """The update after `step` others."""
+        lr = self.lr64 * self.method.factor(step)
+        np.copyto(self.lr[:, :, 0, 0], lr, casting="same_kind")
+        clip = 1.0 if self.method.clip is None else clip_factor(self._log2_norms(), self.method.clip)[:, None]
+        for scale in self.scales:
+            scale.update(lr, clip)
+        for block in self.blocks:
+            self.rule(block, step + 1)  # the first update is number 1
+
+    def _log2_norms(self) -> Float64s:
+        """The norms of all gradients, (R, arrays)."""
+        grad = self.gradients
+        return np.stack([log2_norm(view, grad.exponents[arena.kind][:, k]) for arena in grad.arenas for k, view in arena.views()], axis=1)
+
+    def clear(self, runs: NDArray[np.bool]) -> None:
+        """Forget the moments of runs that have diverged."""
+        for moments in self.moments:
+            for moment in moments:
+                moment[runs] = 0.0
