@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from functools import cache
 from types import NoneType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
@@ -24,6 +24,7 @@ from bpexp.core.losses import LOSSES
 from bpexp.core.normalization import NORMS
 from bpexp.core.optimizers import OPTIMIZERS
 from bpexp.core.probes import PROBES
+from bpexp.core.rows import Row
 from bpexp.core.schedules import SCHEDULES
 from bpexp.core.skips import SKIPS
 from bpexp.core.training import NUMERICS
@@ -33,12 +34,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GROUPS",
+    "TABLES",
     "ConfigError",
     "DataConfig",
     "Fault",
     "InitConfig",
     "OptimizerConfig",
-    "Row",
     "RunConfig",
     "ScheduleConfig",
     "SkipConfig",
@@ -111,7 +112,19 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
-_HIDDEN, _HIDDEN_CHECK = _one_of(name for name, row in ACTIVATIONS.items() if row.elementwise)
+HIDDEN = {name: row for name, row in ACTIVATIONS.items() if row.elementwise}
+TABLES: dict[str, Mapping[str, Row]] = {
+    "activation": HIDDEN,
+    "init": INITIALIZERS,
+    "norm": NORMS,
+    "skip": SKIPS,
+    "loss": LOSSES,
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+}
+GROUPS: dict[str, Mapping[str, Row]] = {key: TABLES[key] for key in ("init", "skip", "schedule", "optimizer")}  # a name and keys of its own
+
+_HIDDEN, _HIDDEN_CHECK = _one_of(HIDDEN)
 _OUTPUT, _OUTPUT_CHECK = _one_of(ACTIVATIONS)
 _LOSS, _LOSS_CHECK = _one_of(LOSSES)
 _INIT, _INIT_CHECK = _one_of(INITIALIZERS)
@@ -121,15 +134,6 @@ _SKIP, _SKIP_CHECK = _one_of(SKIPS)
 _SCHEDULE, _SCHEDULE_CHECK = _one_of(SCHEDULES)
 _PROBE, _PROBE_CHECK = _one_of(PROBES)
 
-
-class Row(Protocol):
-    """A row of a table whose rows are options of a group: `keys` are the group's keys that it takes, with their defaults."""
-
-    @property
-    def keys(self) -> Mapping[str, Any]: ...
-
-
-GROUPS: dict[str, Mapping[str, Row]] = {"init": INITIALIZERS, "skip": SKIPS, "schedule": SCHEDULES, "optimizer": OPTIMIZERS}
 
 Finite = AllowInfNan(allow_inf_nan=False)
 MAX_DEPTH, MAX_WIDTH, MAX_STEPS, MAX_SEED = 10_000, 65_536, 100_000_000, 2**63 - 1

@@ -1,12 +1,13 @@
 """One run, or one stack of runs: configuration -> arrays -> core -> records -> a `Sink`.
 
 Knows nothing of Hydra or MLflow.  What watches a run is a `Sink`: `open` once, `update` with all records so far whenever some seconds
-have passed, then `close` or `abort`.  Sending the same records twice must be harmless.
+have passed, then `close`, with the cost of a step besides, or `abort`.  Sending the same records twice must be harmless.
 """
 
 import os
 import platform
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from bpexp.config import ConfigError, Fault, Row, RunConfig, check, combinations, fingerprint
+from bpexp.config import ConfigError, Fault, RunConfig, check, combinations, fingerprint
 from bpexp.core.activations import ACTIVATIONS
 from bpexp.core.descent import Method
 from bpexp.core.initializers import INITIALIZERS, draw_layer
@@ -26,6 +27,7 @@ from bpexp.core.normalization import NORMS
 from bpexp.core.optimizers import OPTIMIZERS
 from bpexp.core.probes import PROBES
 from bpexp.core.records import Records
+from bpexp.core.rows import Row
 from bpexp.core.schedule import log_spaced
 from bpexp.core.schedules import SCHEDULES
 from bpexp.core.skips import SKIPS
@@ -35,6 +37,7 @@ from bpexp.datasets import Dataset, load
 __all__ = ["NullSink", "Run", "Sink", "prepare", "run", "run_stack", "train"]
 
 UPDATE_SECONDS = 10.0
+TIMED_STEPS = 1000
 ROUNDING = 1e-9  # targets may miss an activation's range by this much
 
 Progress = Callable[[int, int], None]
@@ -56,7 +59,7 @@ class Sink(Protocol):
 
     def open(self, run: Run) -> None: ...
     def update(self, records: Records) -> None: ...
-    def close(self, records: Records) -> None: ...
+    def close(self, records: Records, step_seconds: float) -> None: ...
     def abort(self, error: BaseException) -> None: ...
 
 
@@ -65,7 +68,7 @@ class NullSink:
 
     def open(self, run: Run) -> None: ...
     def update(self, records: Records) -> None: ...
-    def close(self, records: Records) -> None: ...
+    def close(self, records: Records, step_seconds: float) -> None: ...
     def abort(self, error: BaseException) -> None: ...
 
 
@@ -139,7 +142,8 @@ def run_stack(runs: Sequence[Run], sinks: Sequence[Sink], progress: Progress = l
         with ThreadpoolController().limit(limits=config.blas_threads, user_api="blas"):
             training = Training(_task(runs[0]), _initial(runs), [run.config.lr for run in runs], [_stream(run, 1) for run in runs])
             last = time.monotonic()
-            for step in training.advance():
+            watch = Stopwatch(runs[0].probe_steps)
+            for step in watch.timed(training.advance()):
                 progress(step, config.steps)
                 if time.monotonic() - last > UPDATE_SECONDS:
                     for index, sink in enumerate(sinks):
@@ -147,12 +151,35 @@ def run_stack(runs: Sequence[Run], sinks: Sequence[Sink], progress: Progress = l
                     last = time.monotonic()
         records = [training.records(index) for index in range(len(runs))]
         for sink, record in zip(sinks, records, strict=True):
-            sink.close(record)
+            sink.close(record, watch.step_seconds / len(runs))
     except BaseException as error:
         for sink in sinks:
             sink.abort(error)
         raise
     return records
+
+
+class Stopwatch:
+    """What a step of a training costs: the median of the last steps that did nothing but train, because a pause of the machine is no cost of a step."""
+
+    def __init__(self, probe_steps: Sequence[int]) -> None:
+        self.probed = set(probe_steps)
+        self.plain: deque[float] = deque(maxlen=TIMED_STEPS)
+        self.all: deque[float] = deque(maxlen=TIMED_STEPS)
+
+    def timed(self, steps: Iterator[int]) -> Iterator[int]:
+        """The same steps, with the time that each of them took noted."""
+        start = time.perf_counter()
+        for step in steps:
+            self.all.append(time.perf_counter() - start)
+            if step not in self.probed:
+                self.plain.append(self.all[-1])
+            yield step
+            start = time.perf_counter()
+
+    @property
+    def step_seconds(self) -> float:
+        return float(np.median(self.plain or self.all))
 
 
 def _task(prepared: Run) -> Task:

@@ -236,7 +236,7 @@ class Notebook:
     def update(self, records: Records) -> None:
         self.note("update", records)
 
-    def close(self, records: Records) -> None:
+    def close(self, records: Records, step_seconds: float) -> None:
         self.note("close", records)
 
     def abort(self, error: BaseException) -> None:

@@ -53,7 +53,7 @@ def test_sending_twice_stores_once(store: Store) -> None:
     sink.sent = -1  # as after a crash: what was sent is not known
     sink.update(records)
     assert rows(store, sink.run_id) == once
-    sink.close(records)
+    sink.close(records, 0.001)
     assert rows(store, sink.run_id) > once
     assert store.client.get_run(str(sink.run_id)).info.status == "FINISHED"
 
@@ -98,7 +98,7 @@ def test_a_finished_run_cannot_be_aborted_any_more(store: Store) -> None:
     prepared, records = trained()
     sink = MlflowSink(store)
     sink.open(prepared)
-    sink.close(records)
+    sink.close(records, 0.001)
     sink.abort(RuntimeError("a neighbour failed"))
     assert store.client.get_run(str(sink.run_id)).info.status == "FINISHED"
 

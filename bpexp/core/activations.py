@@ -16,6 +16,7 @@ import numpy as np
 from scipy import special
 
 from bpexp.core.arrays import Array
+from bpexp.core.rows import Row
 
 __all__ = ["ACTIVATIONS", "Activation"]
 
@@ -30,12 +31,12 @@ BLOCK = 4096  # numbers that the passes of a function find in the processor's ca
 
 
 @dataclass(frozen=True)
-class Activation:
+class Activation(Row):
     """phi, phi' and what the rest of the code has to know of them.
 
     `range` holds the infimum and the supremum of the outputs (targets must lie inside), `steepest` is the largest |phi'|, or
-    its supremum (a neuron below a twentieth of it counts as saturated).  For readers: `equation` is phi and phi', `effect` what
-    phi' does to delta_{k-1} = (delta_k W_k^T) * phi'(z_{k-1}), `source` where the function comes from.
+    its supremum (a neuron below a twentieth of it counts as saturated).  `equation` is phi and phi', `effect` what phi' does to
+    delta_{k-1} = (delta_k W_k^T) * phi'(z_{k-1}).
     """
 
     name: str
@@ -43,9 +44,6 @@ class Activation:
     derivative: Derivative
     range: tuple[float, float]
     steepest: float
-    equation: str
-    effect: str
-    source: str
 
     @property
     def elementwise(self) -> bool:

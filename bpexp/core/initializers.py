@@ -4,9 +4,8 @@ The keyword arguments of a row's `draw` are the keys it takes from the configura
 independently per layer; what the network trains in is rounded from that, so float32 and float64 start from the same weights.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from inspect import signature
+from collections.abc import Callable
+from dataclasses import dataclass
 from math import exp, sqrt
 from typing import Any
 
@@ -14,26 +13,21 @@ import numpy as np
 from numpy.random import Generator
 
 from bpexp.core.arrays import Float64s
+from bpexp.core.rows import Row, parameters
 
 __all__ = ["INITIALIZERS", "Initializer", "draw_layer"]
 
 
 @dataclass(frozen=True)
-class Initializer:
+class Initializer(Row):
     """A distribution of initial weights.
 
-    `draw(rng, n_in, n_out, **keys)` returns W (n_in, n_out).  For readers: `equation` is the distribution, `effect` what it does to the
-    deltas, delta_{k-1} = (delta_k W_k^T) * phi'(z_{k-1}), `source` where it comes from.
-    `needs` holds the settings it makes sense with, by configuration key, the first of each being the usual one.
+    `draw(rng, n_in, n_out, **keys)` returns W (n_in, n_out).  `effect` is what it does to delta_{k-1} = (delta_k W_k^T) * phi'(z_{k-1}).
     `centre` is the mean of the previous layer's activations, which the biases of layers 2 … depth take off again (`draw_layer`).
     `solved`: sigma_w2 is not the user's but the mean-field theory's, which is asked for it before `draw` is called.
     """
 
     draw: Callable[..., Float64s]
-    equation: str
-    effect: str
-    source: str
-    needs: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
     centre: float = 0.0
     solved: bool = False
 
@@ -43,9 +37,7 @@ class Initializer:
 
     @property
     def keys(self) -> dict[str, Any]:
-        """The configuration keys it takes, the parameters of `draw` after rng, n_in and n_out, with their defaults (None: it has none)."""
-        taken = list(signature(self.draw).parameters.values())[3:]
-        return {key.name: None if key.default is key.empty else key.default for key in taken}
+        return parameters(self.draw, after=3)
 
 
 def draw_layer(

@@ -3,7 +3,7 @@
 `value(z, a, y, scratch, out)` writes the loss summed over samples and outputs, one number per run, into `out` (R,).
 `delta(z, a, y, phi, scratch, out)` writes dL/dz at the output layer, of the same sum, into `out` (R, B, N).
 `plateau(y)` is the mean loss per sample of the best constant output: where a net ends that ignores its input.
-`equation` and `effect` are for readers: the loss of one sample with its gradient, and what that gradient starts the recursion of the deltas with.
+A row's `equation` is the loss of one sample with its gradient, its `effect` what that gradient starts the recursion of the deltas with.
 z, a: (R, B, N) of the output layer, y: the targets, phi: the output's activation.
 """
 
@@ -15,12 +15,13 @@ from scipy import special
 
 from bpexp.core.activations import Activation, blocks, row_buffer
 from bpexp.core.arrays import Array, flat
+from bpexp.core.rows import Row
 
 __all__ = ["LOSSES", "Loss"]
 
 
 @dataclass(frozen=True)
-class Loss:
+class Loss(Row):
     """A loss, the output activations it goes with (None: any elementwise one) and the one it takes by default."""
 
     name: str
@@ -29,9 +30,6 @@ class Loss:
     plateau: Callable[[Array], float]
     outputs: tuple[str, ...] | None
     default_output: str
-    equation: str
-    effect: str
-    source: str
 
 
 def _squared_error(_z: Array, a: Array, y: Array, scratch: Array, out: Array) -> None:

@@ -23,6 +23,7 @@ import numpy as np
 
 from bpexp.core.arrays import Array
 from bpexp.core.network import Architecture, Entry, Gradients, Neurons, Operation, Parameters, nothing
+from bpexp.core.rows import Row
 
 __all__ = ["NORMS", "Norm", "Normalize"]
 
@@ -107,14 +108,11 @@ class BatchNormalize(Normalize):
 
 
 @dataclass(frozen=True)
-class Norm:
-    """A row: the operations it puts before a layer's activation, and what there is to say of it."""
+class Norm(Row):
+    """A row: the operations it puts before a layer's activation."""
 
     name: str
     normalize: Callable[[Architecture, int], tuple[Operation, ...]]
-    equation: str
-    effect: str
-    source: str
     over: str | None = None  # the configuration key that counts what mean and variance are taken over
 
 
@@ -129,22 +127,22 @@ def _layer(net: Architecture, k: int) -> tuple[Operation, ...]:
 NORMS: dict[str, Norm] = {
     row.name: row
     for row in (
-        Norm("none", nothing, "v = z", "δ_k passes unchanged from φ to the affine map.", "the plain net"),
+        Norm("none", nothing, equation="v = z", effect="δ_k passes unchanged from φ to the affine map.", source="the plain net"),
         Norm(
             "batch",
             _batch,
-            "v = γ ẑ + β, ẑ = (z − mean z) / √(var z + 1e-5), over the samples of the batch, neuron by neuron, in hidden layers",
-            "δ_k is divided by the spread of z_k over the batch, and loses its mean and its part along ẑ: "
+            equation="v = γ ẑ + β, ẑ = (z − mean z) / √(var z + 1e-5), over the samples of the batch, neuron by neuron, in hidden layers",
+            effect="δ_k is divided by the spread of z_k over the batch, and loses its mean and its part along ẑ: "
             "the more a layer shrinks its signals, the more its gradient gains.",
-            "Ioffe & Szegedy 2015, algorithm 1",
+            source="Ioffe & Szegedy 2015, algorithm 1",
             over="batch_size",
         ),
         Norm(
             "layer",
             _layer,
-            "v = γ ẑ + β, ẑ = (z − mean z) / √(var z + 1e-5), over the neurons of the layer, sample by sample, in hidden layers",
-            "The same as batch norm's, with spread and mean over the neurons of a sample: no sample knows of another.",
-            "Ba, Kiros & Hinton 2016",
+            equation="v = γ ẑ + β, ẑ = (z − mean z) / √(var z + 1e-5), over the neurons of the layer, sample by sample, in hidden layers",
+            effect="The same as batch norm's, with spread and mean over the neurons of a sample: no sample knows of another.",
+            source="Ba, Kiros & Hinton 2016",
             over="width",
         ),
     )

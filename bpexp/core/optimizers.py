@@ -13,12 +13,13 @@ of PyTorch's optimizers of the same names, so that runs can be compared.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from inspect import signature
 from math import sqrt
+from typing import Any
 
 import numpy as np
 
 from bpexp.core.arrays import Array, Float64s
+from bpexp.core.rows import Row, parameters
 
 __all__ = ["OPTIMIZERS", "Block", "Optimizer", "clip_factor"]
 
@@ -124,24 +125,19 @@ def clip_factor(log2_norms: Float64s, limit: float) -> Float64s:
 
 
 @dataclass(frozen=True)
-class Optimizer:
-    """A row: the rule, how many moments it keeps of each weight, learning rates worth trying, and what there is to say of it."""
+class Optimizer(Row):
+    """A row: the rule, and how many moments it keeps of each weight."""
 
     rule: Callable[..., None]
     moments: int
-    lr: tuple[float, ...]
-    equation: str
-    effect: str
-    source: str
 
     @property
     def name(self) -> str:
         return self.rule.__name__
 
     @property
-    def keys(self) -> dict[str, float]:
-        """The keys it takes from the configuration, with their defaults."""
-        return {key: found.default for key, found in list(signature(self.rule).parameters.items())[2:]}
+    def keys(self) -> dict[str, Any]:
+        return parameters(self.rule, after=2)
 
 
 OPTIMIZERS: dict[str, Optimizer] = {

@@ -6,8 +6,10 @@ the configuration (`schedule.warmup=50`).
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from inspect import signature
 from math import cos, pi
+from typing import Any
+
+from bpexp.core.rows import Row, parameters
 
 __all__ = ["SCHEDULES", "Schedule"]
 
@@ -36,45 +38,46 @@ def cosine(step: int, steps: int, floor: float = 0.0, warmup: int = 0) -> float:
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """A row: the rule and what there is to say of it."""
+class Schedule(Row):
+    """A row: the rule."""
 
     rule: Callable[..., float]
-    equation: str
-    effect: str
-    source: str
 
     @property
     def name(self) -> str:
         return self.rule.__name__
 
     @property
-    def keys(self) -> dict[str, float]:
-        """The keys it takes from the configuration, with their defaults."""
-        return {key: found.default for key, found in list(signature(self.rule).parameters.items())[2:]}
+    def keys(self) -> dict[str, Any]:
+        return parameters(self.rule, after=2)
 
 
 SCHEDULES: dict[str, Schedule] = {
     row.name: row
     for row in (
-        Schedule(constant, "η_t = η", "Every step is as long as its gradient asks.", "Robbins & Monro 1951 let it fall; most keep it to compare"),
+        Schedule(
+            constant,
+            equation="η_t = η",
+            effect="Every step is as long as its gradient asks.",
+            source="the plain net",
+        ),
         Schedule(
             step,
-            "η_t = η · factor^⌊t / every⌋",
-            "The deltas' recursion stays; late steps are shorter, so that the noise of the batches is averaged out.",
-            "Krizhevsky, Sutskever & Hinton 2012",
+            equation="η_t = η · factor^⌊t / every⌋",
+            effect="The deltas' recursion stays; late steps are shorter, so that the noise of the batches is averaged out.",
+            source="Krizhevsky, Sutskever & Hinton 2012",
         ),
         Schedule(
             warmup,
-            "η_t = η · min(1, (t + 1) / warmup)",
-            "The first gradients, which explode in some deep nets before the weights have settled, make short steps.",
-            "Goyal et al. 2017",
+            equation="η_t = η · min(1, (t + 1) / warmup)",
+            effect="The first gradients, which explode in some deep nets before the weights have settled, make short steps.",
+            source="Goyal et al. 2017",
         ),
         Schedule(
             cosine,
-            "η_t = η · (floor + (1 − floor) (1 + cos(π t / T)) / 2), after linear warm-up",
-            "As step, without jumps: long steps while the deltas still find their scale, ever shorter ones later.",
-            "Loshchilov & Hutter 2017, eq. 5",
+            equation="η_t = η · (floor + (1 − floor) (1 + cos(π t / T)) / 2), after linear warm-up",
+            effect="As step, without jumps: long steps while the deltas still find their scale, ever shorter ones later.",
+            source="Loshchilov & Hutter 2017, eq. 5",
         ),
     )
 }

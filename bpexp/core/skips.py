@@ -14,7 +14,6 @@ an identity that no layer can shrink.  Where s is learned, dL/ds = sum over samp
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from inspect import signature
 from math import sqrt
 from typing import Any, ClassVar
 
@@ -22,6 +21,7 @@ import numpy as np
 
 from bpexp.core.arrays import Array, Ints, flat
 from bpexp.core.network import Architecture, Entry, Gradients, Neurons, Operation, Parameters, nothing
+from bpexp.core.rows import Row, parameters
 
 __all__ = ["SKIPS", "Fork", "Join", "Skip"]
 
@@ -103,19 +103,15 @@ class LearnedJoin(Join):
 
 
 @dataclass(frozen=True)
-class Skip:
-    """A row: how a block of layers joins, and what there is to say of it.  `connect` takes the keys of the configuration after net and layer."""
+class Skip(Row):
+    """A row: how a block of layers joins.  `connect` takes the keys of the configuration after net and layer."""
 
     name: str
     connect: Callable[..., tuple[Operation, ...]]
-    equation: str
-    effect: str
-    source: str
 
     @property
     def keys(self) -> dict[str, Any]:
-        """The keys it takes from the configuration, with their defaults."""
-        return {key: found.default for key, found in list(signature(self.connect).parameters.items())[2:]}
+        return parameters(self.connect, after=2)
 
 
 def blocks(depth: int, every: int) -> list[tuple[int, int]]:
@@ -144,27 +140,27 @@ def _rezero(net: Architecture, k: int, every: int = 1) -> tuple[Operation, ...]:
 SKIPS: dict[str, Skip] = {
     row.name: row
     for row in (
-        Skip("none", nothing, "a_k = f_k", "All of δ goes through the layers.", "the plain net"),
+        Skip("none", nothing, equation="a_k = f_k", effect="All of δ goes through the layers.", source="the plain net"),
         Skip(
             "residual",
             _residual,
-            "a_k = a_{k−m} + f_k every m layers",
-            "dL/da_{k−m} = dL/da_k + (what comes through the block): the identity term carries the gradient past layers that would shrink it.",
-            "He, Zhang, Ren & Sun 2016, Identity mappings in deep residual networks, eq. 5",
+            equation="a_k = a_{k−m} + f_k every m layers",
+            effect="dL/da_{k−m} = dL/da_k + (what comes through the block): the identity term carries the gradient past layers that would shrink it.",
+            source="He, Zhang, Ren & Sun 2016, Identity mappings in deep residual networks, eq. 5",
         ),
         Skip(
             "scaled",
             _scaled,
-            "a_k = a_{k−m} + f_k / √depth every m layers",
-            "As with residual, and what the blocks add to the gradient's square stays bounded however deep the net.",
-            "Hayou et al. 2021, Stable ResNet",
+            equation="a_k = a_{k−m} + f_k / √depth every m layers",
+            effect="As with residual, and what the blocks add to the gradient's square stays bounded however deep the net.",
+            source="Hayou et al. 2021, Stable ResNet",
         ),
         Skip(
             "rezero",
             _rezero,
-            "a_k = a_{k−m} + s_k f_k every m layers, s_k learned from 0",
-            "At the start every block is the identity and dL/da is the same in all joined layers; inside a block δ = 0 until s_k has moved.",
-            "Bachlechner et al. 2021, ReZero, eq. 1",
+            equation="a_k = a_{k−m} + s_k f_k every m layers, s_k learned from 0",
+            effect="At the start every block is the identity and dL/da is the same in all joined layers; inside a block δ = 0 until s_k has moved.",
+            source="Bachlechner et al. 2021, ReZero, eq. 1",
         ),
     )
 }

@@ -16,7 +16,7 @@ from bpexp.config import Fault
 from bpexp.sweep.compose import Words
 from bpexp.sweep.names import STUDY, is_hydras, parse_word, sort_words
 
-__all__ = ["Grid", "expand", "own_words"]
+__all__ = ["Grid", "expand", "flat_list", "own_words"]
 
 VARIANTS = "hydra.sweeper.variants"
 
@@ -46,10 +46,17 @@ def expand(
     return Grid(jobs, swept, _name(swept, typed, len(variants))), faults
 
 
+def flat_list(value: object) -> list[object]:
+    """A list as one writes it, in which a list stands for its items; what is no list is its only item, and null is none."""
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [item for inner in value for item in flat_list(inner)]
+    return [] if value is None else [value]
+
+
 def _variant_words(variant: object, folders: Sequence[Path]) -> tuple[list[str], list[Fault]]:
     """A variant's words, split as a shell splits them, and the faults of those that are none."""
     if not isinstance(variant, str):
-        return [], [Fault(VARIANTS, variant, "must be a list of texts, each with the words of one variant")]
+        return [], [Fault(VARIANTS, variant, "must be a text with the words of one variant, or a list of such texts")]
     try:
         words = shlex.split(variant)
     except ValueError as error:

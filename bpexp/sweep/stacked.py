@@ -85,7 +85,7 @@ def train(jobs: Sequence[Job], uri: str, settings: Settings, progress: Callable[
     """
     from joblib import Parallel, cpu_count, delayed
 
-    workers = settings.n_jobs or cpu_count()
+    workers = min(settings.n_jobs or cpu_count(), len(jobs))
     done: dict[int, Outcome] = {}
     try:
         with Parallel(workers, backend="loky", batch_size=1, return_as="generator_unordered") as parallel:

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from bpexp.cli import refuse
 from bpexp.config import ConfigError, Fault, RunConfig, flatten
 from bpexp.sweep.compose import Composer, Words
-from bpexp.sweep.grid import Grid, expand, own_words
+from bpexp.sweep.grid import Grid, expand, flat_list, own_words
 from bpexp.sweep.names import parse_word, short
 from bpexp.sweep.reading import read
 from bpexp.sweep.screen import closing, sweep_bar
@@ -42,17 +42,15 @@ class Plan:
     words: list[Words]  # of each run
     own: list[Words]  # those of them that not all runs have
     run_of_job: list[int]
+    tune: str | None  # the key whose best value is chosen with the first seed
 
 
 class Sweeper(BasicSweeper):
     """Hydra's grid sweeper, with every job checked before the first one starts and all of them filed under one run in MLflow."""
 
-    def __init__(
-        self, max_batch_size: int | None, params: dict[str, str] | None = None, variants: Sequence[str] | str | None = None, tune: str | None = None
-    ) -> None:
+    def __init__(self, max_batch_size: int | None, params: dict[str, str] | None = None, variants: object = None, tune: object = None) -> None:
         super().__init__(max_batch_size, params)
-        self.variants: list[object] = [variants] if isinstance(variants, str) else list(variants or [])
-        self.tune = tune
+        self.variants, self.tune = flat_list(variants), tune
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
@@ -91,9 +89,8 @@ class Sweeper(BasicSweeper):
         if faults:
             raise ConfigError(faults)
         configs, words_of_runs = [config for _, config, _ in distinct.values()], [words for _, _, words in distinct.values()]
-        if self.tune is not None:
-            check_tune(self.tune, configs)
-        return Plan(grid, configs, words_of_runs, own_words(words_of_runs), run_of_job)
+        tune = None if self.tune is None else check_tune(self.tune, configs)
+        return Plan(grid, configs, words_of_runs, own_words(words_of_runs), run_of_job, tune)
 
     # ------------------------------------------------------------------------------------------ running
 
@@ -106,12 +103,12 @@ class Sweeper(BasicSweeper):
         tracking = plan.configs[0].tracking
         store = connect(resolve(tracking.uri, Path(self.config.hydra.runtime.cwd)), tracking.experiment)
         self._write_folder()
-        parent = SweepRun(store, _cut(plan.grid.name, NAME_LENGTH), self._parameters(plan.grid))
+        parent = SweepRun(store, _cut(plan.grid.name, NAME_LENGTH), self._parameters(plan))
         launched: list[int] = []  # the runs, in the order of their numbers
         results: list[JobReturn] = []
         status = "KILLED"
         try:
-            for chosen in rounds(plan.configs, self.tune, partial(_losses, store, parent, launched)):
+            for chosen in rounds(plan.configs, plan.tune, partial(_losses, store, parent, launched)):
                 launched += chosen
                 results += self._round(plan, parent, chosen, len(launched) - len(chosen))
             status = "FAILED" if any(result.status == JobStatus.FAILED for result in results) else "FINISHED"
@@ -137,10 +134,10 @@ class Sweeper(BasicSweeper):
         except OSError as error:
             raise ConfigError([Fault("hydra.sweep.dir", folder, f"can't be written to ({error.strerror or error})")]) from None
 
-    def _parameters(self, grid: Grid) -> dict[str, str]:
+    def _parameters(self, plan: Plan) -> dict[str, str]:
         """What the parent run tells of the sweep: swept keys, and how they were chosen."""
-        told = {"variants": " | ".join(map(str, self.variants)), "tune": self.tune}
-        return {key: _cut(value, PARAMETER_LENGTH) for key, value in (grid.swept | told).items() if value}
+        told = {"variants": " | ".join(map(str, self.variants)), "tune": plan.tune or ""}
+        return {key: _cut(value, PARAMETER_LENGTH) for key, value in (plan.grid.swept | told).items() if value}
 
 
 def _losses(store: "Store", parent: "SweepRun", launched: Sequence[int]) -> dict[int, float]:

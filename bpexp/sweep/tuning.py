@@ -20,8 +20,10 @@ def tuned_key(name: str) -> str:
     return f"{name}.name" if f"{name}.name" in keys(RunConfig) else name
 
 
-def check_tune(name: str, configs: Sequence[RunConfig]) -> None:
-    """Raise `ConfigError` where there is nothing to choose from."""
+def check_tune(name: object, configs: Sequence[RunConfig]) -> str:
+    """The name itself; raises `ConfigError` where it is none, or where there is nothing to choose from."""
+    if not isinstance(name, str):
+        raise ConfigError([Fault(TUNE, name, "must be the name of a swept key, such as lr, or null")])
     key = tuned_key(name)
     if key not in keys(RunConfig):
         raise ConfigError([Fault(TUNE, name, unknown_key(key, name, RunConfig).must)])
@@ -29,6 +31,7 @@ def check_tune(name: str, configs: Sequence[RunConfig]) -> None:
         raise ConfigError([Fault(TUNE, name, "must be a key that changes what a run learns")])
     if len({written(flatten(config)[key]) for config in configs}) < 2:
         raise ConfigError([Fault(TUNE, name, f"is not swept: list several values of {name}, or set {TUNE}=null")])
+    return name
 
 
 def rounds(configs: Sequence[RunConfig], name: str | None, losses: Losses) -> Iterator[list[int]]:

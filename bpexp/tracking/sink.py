@@ -98,10 +98,11 @@ class MlflowSink:
         self._send(points)
         self.sent = int(records.curves["step"][-1])
 
-    def close(self, records: Records) -> None:
-        """Send what is left, the summary, the artifacts and the outcome."""
+    def close(self, records: Records, step_seconds: float) -> None:
+        """Send what is left, the summary with the cost of a step, the artifacts and the outcome."""
         self.update(records)
-        points = [*_profiles(records), *((f"summary/{key}", value, 0) for key, value in records.summary.items())]
+        summary = records.summary | {"step_seconds": step_seconds}
+        points = [*_profiles(records), *((f"summary/{key}", value, 0) for key, value in summary.items())]
         self._send([self._metric(*point) for point in points if isfinite(point[1])])
         tags = {"bpexp.outcome": records.outcome, "mlflow.note.content": run_note(self.run.config, records)}
         if records.diverged_at is not None:

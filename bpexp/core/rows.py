@@ -1,0 +1,38 @@
+"""What every option has: activations, initializers, normalizations, skips, losses, optimizers and schedules are rows of tables.
+
+A row is the one place where an option stands: the command line, the tests, the documentation and the gallery of cures read the tables.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from inspect import signature
+from typing import Any
+
+__all__ = ["Row", "parameters"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What there is to say of an option.
+
+    `equation` defines it, `effect` says what it changes in the recursion of the deltas, `source` where it comes from.
+    `needs` holds the settings it makes sense with, by configuration key, the first of each being the usual one; `lr` learning rates worth
+    trying with it, where they are not those of the plain net.
+    """
+
+    equation: str
+    effect: str
+    source: str
+    needs: Mapping[str, tuple[object, ...]] = field(default_factory=dict, hash=False)
+    lr: tuple[float, ...] = ()
+
+    @property
+    def keys(self) -> Mapping[str, Any]:
+        """The keys of its group that it takes from the configuration, with their defaults (None: it has none)."""
+        return {}
+
+
+def parameters(function: Callable[..., Any], after: int) -> dict[str, Any]:
+    """A function's parameters with their defaults, but for the first `after`: those that the configuration gives."""
+    taken = list(signature(function).parameters.values())[after:]
+    return {key.name: None if key.default is key.empty else key.default for key in taken}
