@@ -160,7 +160,7 @@ def run_stack(runs: Sequence[Run], sinks: Sequence[Sink], progress: Progress = l
 
 
 class Stopwatch:
-    """What a step of a training costs: the median of the last steps that did nothing but train, because a pause of the machine is no cost of a step."""
+    """What a step of a training costs: the median over its last steps that did nothing but train, so that a pause of the machine is none."""
 
     def __init__(self, probe_steps: Sequence[int]) -> None:
         self.probed = set(probe_steps)

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bpexp import config as module
-from bpexp.config import ConfigError, Fault, InitConfig, RunConfig, TrackingConfig, check, explain, fingerprint, flatten, keys, parse
+from bpexp.config import GROUPS, TABLES, ConfigError, Fault, InitConfig, RunConfig, TrackingConfig, check, explain, fingerprint, flatten, keys, parse
 from bpexp.core.activations import ACTIVATIONS
 from bpexp.core.losses import LOSSES
 from bpexp.core.training import NUMERICS
@@ -25,23 +25,36 @@ ROOT = Path(__file__).parents[1]
 KEYS = sorted(keys(RunConfig))
 
 # The contract, written down a second time: (smallest or None, largest or None) of every key that is a number, and what lies just outside.
-ABOVE_0 = (5e-324, 0.0)
+ABOVE_0 = ((5e-324, 0.0), (1.7e308, inf))
+SHARE = ((0.0, -5e-324), (nextafter(1.0, 0.0), 1.0))
 BOUNDS: dict[str, tuple[tuple[Any, Any] | None, tuple[Any, Any] | None]] = {
     "depth": ((1, 0), (10_000, 10_001)),
     "width": ((1, 0), (65_536, 65_537)),
-    "lr": (ABOVE_0, (1.7e308, inf)),
+    "lr": ABOVE_0,
     "steps": ((1, 0), (100_000_000, 100_000_001)),
     "batch_size": ((1, 0), None),
     "seed": ((0, -1), (2**63 - 1, 2**63)),
     "blas_threads": ((1, 0), (1024, 1025)),
     "probe_points": ((3, 2), None),
     "data.seed": ((0, -1), (2**63 - 1, 2**63)),
-    "data.test_fraction": (ABOVE_0, (nextafter(1.0, 0.0), 1.0)),
+    "data.test_fraction": (ABOVE_0[0], (nextafter(1.0, 0.0), 1.0)),
     "data.samples": ((4, 3), (10**9, 10**9 + 1)),
     "data.inputs": ((1, 0), (65_536, 65_537)),
     "data.classes": ((2, 1), (65_536, 65_537)),
-    "init.sigma_w2": (ABOVE_0, (1.7e308, inf)),
+    "init.sigma_w2": ABOVE_0,
     "init.sigma_b2": ((0.0, -5e-324), (1.7e308, inf)),
+    "optimizer.momentum": SHARE,
+    "optimizer.alpha": SHARE,
+    "optimizer.beta1": SHARE,
+    "optimizer.beta2": SHARE,
+    "optimizer.eps": ABOVE_0,
+    "optimizer.weight_decay": ((0.0, -5e-324), (1.7e308, inf)),
+    "optimizer.clip": ABOVE_0,
+    "schedule.every": ((1, 0), (100_000_000, 100_000_001)),
+    "schedule.factor": (ABOVE_0[0], (1.0, nextafter(1.0, 2.0))),
+    "schedule.warmup": ((0, -1), (100_000_000, 100_000_001)),
+    "schedule.floor": ((0.0, -5e-324), (1.0, nextafter(1.0, 2.0))),
+    "skip.every": ((1, 0), (10_000, 10_001)),
 }
 
 
@@ -111,9 +124,9 @@ def changed(key: str, value: Any) -> RunConfig:
 
 
 def test_every_key_is_of_a_kind_that_these_tests_know() -> None:
-    literal, boolean, lists = {"dtype"}, {"bias"}, {"tracking.layers"}
+    literal, boolean, lists = {"dtype"}, {"bias", "init.orthogonal"}, {"tracking.layers"}
     assert set(WHOLE) | set(REAL) | set(TEXT) | literal | boolean | lists == set(KEYS)
-    assert {"activation", "output", "loss", "init.name", "optimizer.name"} == set(NAMES)
+    assert {"output", *(f"{key}.name" if key in GROUPS else key for key in TABLES)} == set(NAMES)
     for key in (*literal, *boolean, *lists):
         assert changed(key, other(key)) != RunConfig()
 
@@ -139,7 +152,9 @@ def test_a_key_takes_its_default_and_another_value(key: str) -> None:
     default = flatten(RunConfig())[key]
     assert changed(key, default) == RunConfig()
     value = other(key)
-    assert flatten(changed(key, value)) == flatten(RunConfig()) | {key: value} | ({"output": "softmax"} if value == "cross_entropy" else {})
+    group, _, name = key.partition(".")
+    filled = {f"{group}.{inner}": preset for inner, preset in GROUPS[group][value].keys.items()} if group in GROUPS and name == "name" else {}
+    assert flatten(changed(key, value)) == flatten(RunConfig()) | {key: value} | filled | ({"output": "softmax"} if value == "cross_entropy" else {})
 
 
 def test_bounds_are_written_down_for_every_number() -> None:
@@ -167,9 +182,12 @@ def test_a_whole_number_is_nothing_else(key: str, value: object) -> None:
 def test_a_number_is_finite_and_may_be_whole(key: str) -> None:
     for value in (nan, inf, -inf, True, "0.5", "x"):
         assert [fault.key for fault in faults(nested(key, value))] == [key]
-    if key != "data.test_fraction":  # no whole number lies between 0 and 1
-        value = flatten(changed(key, 2))[key]
-        assert (value, type(value)) == (2.0, float)
+    low, high = BOUNDS[key]
+    inside = [whole for whole in (0, 1, 2) if low and high and low[0] <= whole <= high[0]]
+    assert inside or key == "data.test_fraction"  # between 0 and 1 there is none
+    for whole in inside:
+        value = flatten(changed(key, whole))[key]
+        assert (value, type(value)) == (float(whole), float)
 
 
 @pytest.mark.parametrize("value", [0, 1, "true", "yes", 1.0, None])
@@ -413,8 +431,13 @@ def test_fingerprints_tell_values_apart_that_look_alike() -> None:
         {"batch_size": "full"},
         {"lr": 3.0000000000000004},
     ]
-    values += [{"init": {"name": "gaussian", "sigma_w2": value}} for value in (0.1 + 0.2, 0.3, 1.0)] + [{"init": {"name": "gaussian"}}]
+    values += [{"init": {"name": "gaussian", "sigma_w2": value}} for value in (0.1 + 0.2, 0.3, 1.0)]
     assert len({fingerprint(parse(RunConfig, value), "data") for value in values}) == len(values)
+
+
+def test_a_default_that_is_typed_out_is_the_default() -> None:
+    written_out = {"init": {"name": "gaussian", "sigma_w2": 1.0}, "optimizer": {"name": "sgd", "weight_decay": 0.0}}
+    assert fingerprint(parse(RunConfig, written_out), "data") == fingerprint(parse(RunConfig, {"init": {"name": "gaussian"}}), "data")
 
 
 def test_how_a_configuration_was_written_makes_no_difference() -> None:

@@ -74,7 +74,7 @@ def test_updates_on_the_way_come_to_the_same_points(store: Store) -> None:
     stepwise.update(part)
     assert max(step for _, step, *_ in rows(store, stepwise.run_id)) == 12  # type: ignore[type-var]
     for sink in (stepwise, at_once):
-        sink.close(whole)
+        sink.close(whole, 0.001)
     kept = [{(key, step, value) for key, step, _, value in rows(store, sink.run_id)} for sink in (stepwise, at_once)]
     assert kept[0] == kept[1]
 

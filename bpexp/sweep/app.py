@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from bpexp.cli import refuse
 from bpexp.config import GROUPS, ConfigError, Fault, RunConfig, blanks, explain
 from bpexp.experiment import run
+from bpexp.sweep.gallery import alone
 from bpexp.sweep.names import STUDY, config_dir, sort_words
 from bpexp.sweep.reading import read
 from bpexp.sweep.screen import closing, run_bar
@@ -106,6 +107,7 @@ def _register() -> None:
         for name in table:
             options.store(group=group, name=name, node={"name": name})
     OmegaConf.register_new_resolver("bpexp.explain", lambda: explain(RunConfig, RunConfig()), replace=True)
+    OmegaConf.register_new_resolver("bpexp.alone", alone, replace=True)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 `Runs.runs` has a row per run: run_id, name, status (MLflow's: FINISHED, FAILED, KILLED, RUNNING), outcome (trained, stuck, diverged; missing
 where a run did not end), diverged_at, fingerprint, start_time, seconds, error; then a column per configuration key, by its dotted name and with
-its own type; then the summary's numbers (final_loss, delta_decades_per_layer, …), missing where they are not defined, with step_seconds, what a step cost (its
-stack's time over the stack's runs).
+its own type; then the summary's numbers (final_loss, delta_decades_per_layer, …), missing where they are not defined, and step_seconds, what a
+training step took, over the number of runs that took it together.
 `Runs.curves` and `Runs.layers` are the parquet artifacts (columns: `bpexp.core.records.Records`) of all runs, with run_id in front.
 """
 
