@@ -1,0 +1,1 @@
+"""What the theory of wide nets says of a run before it starts."""
