@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from functools import cache
+from math import isclose
 from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -28,6 +29,7 @@ from bpexp.core.rows import Row
 from bpexp.core.schedules import SCHEDULES
 from bpexp.core.skips import SKIPS
 from bpexp.core.training import NUMERICS
+from bpexp.theory.mean_field import SOLVED, NoCriticalPointError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -51,6 +53,7 @@ __all__ = [
     "flatten",
     "keys",
     "parse",
+    "solved",
     "takes_text",
     "untracked",
     "written",
@@ -136,6 +139,7 @@ _PROBE, _PROBE_CHECK = _one_of(PROBES)
 
 
 Finite = AllowInfNan(allow_inf_nan=False)
+AS_PRINTED = 1e-5  # a solution that was read off a page and typed is that solution
 MAX_DEPTH, MAX_WIDTH, MAX_STEPS, MAX_SEED = 10_000, 65_536, 100_000_000, 2**63 - 1
 
 
@@ -424,12 +428,36 @@ def _output_faults(config: RunConfig) -> Iterator[Fault]:
 
 
 def _init_faults(config: RunConfig) -> Iterator[Fault]:
-    values = flatten(config)
+    values, unmet = flatten(config), False
     for key, allowed in INITIALIZERS[config.init.name].needs.items():
         if values[key] not in allowed:
+            unmet = True
             yield Fault(key, written(values[key]), f"must be {' or '.join(map(written, allowed))} with init={config.init.name}")
     if config.init.sigma_b2 and not config.bias:
         yield Fault("init.sigma_b2", config.init.sigma_b2, "must be 0 without biases; or set bias=true")
+    elif not unmet:
+        yield from _solution_faults(config)
+
+
+def _solution_faults(config: RunConfig) -> Iterator[Fault]:
+    """An initializer whose sigma_w2 is solved for: there must be a solution, and no other value may be asked for."""
+    try:
+        sigma_w2 = solved(config).init.sigma_w2
+    except NoCriticalPointError as error:
+        yield Fault("init", config.init.name, str(error))
+        return
+    given = config.init.sigma_w2
+    if given is not None and sigma_w2 is not None and not isclose(given, sigma_w2, rel_tol=AS_PRINTED):
+        yield Fault("init.sigma_w2", given, f"is solved for with init={config.init.name}, and is {sigma_w2:.9g} here; leave it out")
+
+
+def solved(config: RunConfig) -> RunConfig:
+    """The configuration with the sigma_w2 that its initializer has theory solve for.  Raises `NoCriticalPointError`."""
+    solve = SOLVED.get(config.init.name)
+    if solve is None:
+        return config
+    point = solve(ACTIVATIONS[config.activation], config.init.sigma_b2)
+    return replace(config, init=replace(config.init, sigma_w2=point.sigma_w2))
 
 
 def _count_faults(config: RunConfig) -> Iterator[Fault]:

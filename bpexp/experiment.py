@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from bpexp.config import ConfigError, Fault, RunConfig, check, combinations, fingerprint
+from bpexp.config import ConfigError, Fault, RunConfig, check, combinations, fingerprint, solved
 from bpexp.core.activations import ACTIVATIONS
 from bpexp.core.descent import Method
 from bpexp.core.initializers import INITIALIZERS, draw_layer
@@ -82,6 +82,7 @@ def prepare(config: RunConfig) -> Run:
     faults = list(combinations(config))
     if faults:
         raise ConfigError(faults)
+    config = solved(config)
     dataset = load(config.data)
     faults = list(_faults_with_data(config, dataset))
     if faults:
@@ -93,6 +94,8 @@ def prepare(config: RunConfig) -> Run:
 
 def _faults_with_data(config: RunConfig, dataset: Dataset) -> Iterator[Fault]:
     samples = len(dataset.split.x_train)
+    if config.batch_size == "full" and samples == 1 and NORMS[config.norm].over == "batch_size":
+        yield Fault("norm", config.norm, f"needs batches of at least 2, and data={dataset.name} has 1 training sample")
     if config.batch_size != "full" and config.batch_size > samples:
         yield Fault("batch_size", config.batch_size, f"must be at most {samples:,}, the training samples of data={dataset.name}, or full")
     targets = np.concatenate([dataset.split.y_train, dataset.split.y_test])
