@@ -48,14 +48,12 @@ class Normalize(Operation):
         neurons.saved["zhat", self.k] = neurons.buffer("zhat", self.k)
 
     def forward(self, p: Parameters, n: Neurons) -> None:
-        k = self.k
-        zhat = n.saved["zhat", k]
-        mean, variance = self._statistics(p, n)
-        inverse = 1.0 / np.sqrt(variance + n.z[k].dtype.type(EPSILON))
-        np.subtract(n.z[k], mean, out=zhat)
+        k, zhat, v = self.k, n.saved["zhat", self.k], n.v[self.k]
+        np.subtract(n.z[k], self._mean(p, n), out=zhat)
+        inverse = 1.0 / np.sqrt(self._variance(p, n) + v.dtype.type(EPSILON))
         np.multiply(zhat, inverse, out=zhat)
-        np.multiply(zhat, p.arrays["gain"][k], out=n.v[k])
-        np.add(n.v[k], p.arrays["shift"][k], out=n.v[k])
+        np.multiply(zhat, p.arrays["gain"][k], out=v)
+        np.add(v, p.arrays["shift"][k], out=v)
         n.saved["inverse", k] = inverse
 
     def backward(self, p: Parameters, n: Neurons, grad: Gradients) -> None:
@@ -66,21 +64,25 @@ class Normalize(Operation):
         for kind in ("gain", "shift"):
             grad.exponents[kind][:, k] = grad.exponent[:, k]
         np.multiply(u, p.arrays["gain"][k], out=u)
-        mean = u.mean(axis=self.axis, keepdims=True)
         np.multiply(u, zhat, out=scratch)
-        np.multiply(zhat, scratch.mean(axis=self.axis, keepdims=True), out=scratch)
-        np.subtract(u, mean, out=u)
+        np.multiply(zhat, mean(scratch, self.axis), out=scratch)
+        np.subtract(u, mean(u, self.axis), out=u)
         np.subtract(u, scratch, out=u)
         np.multiply(u, n.saved["inverse", k], out=u)  # (u - mean u - zhat mean(u zhat)) / sqrt(var z + EPSILON)
 
-    def _statistics(self, _p: Parameters, n: Neurons) -> tuple[Array, Array]:
-        """Mean and variance (biased) of z_k along the axis."""
-        z = n.z[self.k]
-        mean = z.mean(axis=self.axis, keepdims=True)
-        scratch = n.saved["zhat", self.k]
-        np.subtract(z, mean, out=scratch)
-        np.multiply(scratch, scratch, out=scratch)
-        return mean, scratch.mean(axis=self.axis, keepdims=True)
+    def _mean(self, _p: Parameters, n: Neurons) -> Array:
+        return mean(n.z[self.k], self.axis)
+
+    def _variance(self, _p: Parameters, n: Neurons) -> Array:
+        """The mean square of z - mean z, which stands in zhat (biased)."""
+        distance, square = n.saved["zhat", self.k], n.v[self.k]
+        np.multiply(distance, distance, out=square)
+        return mean(square, self.axis)
+
+
+def mean(x: Array, axis: int) -> Array:
+    """As x.mean(axis, keepdims=True), in half the time on the small arrays of a layer."""
+    return np.asarray(np.add.reduce(x, axis=axis, keepdims=True) / x.shape[axis])
 
 
 @dataclass(frozen=True)
@@ -95,16 +97,20 @@ class BatchNormalize(Normalize):
         statistics = {"running_mean": Entry(shape, trained=False), "running_variance": Entry(shape, start=1.0, trained=False)}
         return {**super().entries(net), **statistics}
 
-    def _statistics(self, p: Parameters, n: Neurons) -> tuple[Array, Array]:
-        running = [p.arrays[name][self.k] for name in ("running_mean", "running_variance")]
-        if not n.training:
-            return running[0], running[1]
-        mean, variance = super()._statistics(p, n)
-        samples = n.z[self.k].shape[SAMPLES]
-        for average, new in zip(running, (mean, variance * (samples / max(samples - 1, 1))), strict=True):
-            np.multiply(average, 1.0 - MOMENTUM, out=average)
-            np.add(average, MOMENTUM * new, out=average)
-        return mean, variance
+    def _mean(self, p: Parameters, n: Neurons) -> Array:
+        running = p.arrays["running_mean"][self.k]
+        return _track(running, super()._mean(p, n)) if n.training else running
+
+    def _variance(self, p: Parameters, n: Neurons) -> Array:
+        running, samples = p.arrays["running_variance"][self.k], n.shape[1]
+        return _track(running, super()._variance(p, n), samples / max(samples - 1, 1)) if n.training else running
+
+
+def _track(running: Array, new: Array, unbiased: float = 1.0) -> Array:
+    """Average over batches, in place; returns the newest."""
+    np.multiply(running, 1.0 - MOMENTUM, out=running)
+    np.add(running, (MOMENTUM * unbiased) * new, out=running)
+    return new
 
 
 @dataclass(frozen=True)
