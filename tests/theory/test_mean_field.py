@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise
 from math import atan, exp, expm1, log1p, pi, sqrt
 
@@ -11,9 +10,9 @@ import pytest
 from scipy.integrate import quad
 from scipy.special import erf, expit, ndtr
 
-from bpexp.core.activations import ACTIVATIONS, Activation
-from bpexp.core.arrays import Array
+from bpexp.core.activations import ACTIVATIONS
 from bpexp.core.initializers import INITIALIZERS
+from bpexp.theory import mean_field
 from bpexp.theory.mean_field import (
     SOLVED,
     CriticalPoint,
@@ -254,24 +253,13 @@ def test_with_softplus_the_deltas_vanish_wherever_z_settles(sigma_w2: float) -> 
     assert chi(phi, sigma_w2, fixed_point(phi, sigma_w2, 0.05)) < 1.0
 
 
-def tanh_in_a_dip() -> Activation:
-    """tanh(z) + 30 (1 - exp(-z^2/100)): tanh near 0; far out nearly the constant 30, which only large weights outdo."""
-
-    def function(z: Array, out: Array) -> None:
-        out[...] = np.tanh(z) - 30 * np.expm1(-z * z / 100)
-
-    def derivative(z: Array, _a: Array, out: Array) -> None:
-        out[...] = 1 - np.tanh(z) ** 2 + 0.6 * z * np.exp(-z * z / 100)
-
-    return replace(ACTIVATIONS["tanh"], name="tanh_in_a_dip", function=function, derivative=derivative)
-
-
-def test_of_several_critical_points_the_one_of_the_least_weights_counts() -> None:
-    phi, biased = critical(tanh_in_a_dip()), critical(tanh_in_a_dip(), 2000.0)
-    assert phi.q == 0.0
-    assert phi.sigma_w2 == pytest.approx(1.0, rel=1e-14)
-    assert biased.sigma_w2 > 1000.0  # the other one, where z never gets near 0
-    assert chi(tanh_in_a_dip(), biased.sigma_w2, biased.q) == pytest.approx(1.0, rel=1e-11)
+def test_of_several_attracting_points_the_one_of_the_least_weights_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No activation has several, so they are made up."""
+    points = [CriticalPoint(3.0, 1.0), CriticalPoint(1.0, 2.0), CriticalPoint(2.0, 3.0), CriticalPoint(4.0, 4.0)]
+    monkeypatch.setattr(mean_field, "_keeping_points", lambda _phi, _sigma_b2: points)
+    monkeypatch.setattr(mean_field, "_attracts", lambda _phi, point, _sigma_b2: point.q != 2.0)
+    assert critical(ACTIVATIONS["tanh"], 0.123) == CriticalPoint(2.0, 3.0)
+    critical.cache_clear()
 
 
 def test_the_shifted_sigmoid_is_a_tanh_net() -> None:
