@@ -35,7 +35,7 @@ OWNERS = {
 # A room, and the rooms of ours that it may know besides itself.
 KNOWS = {
     "bpexp.core": (),
-    "bpexp.theory": ("bpexp.core.activations",),
+    "bpexp.theory": ("bpexp.core.activations", "bpexp.core.arrays"),
     "bpexp.config": ("bpexp.core",),
     "bpexp.datasets": ("bpexp.config", "bpexp.core"),
     "bpexp.cli": ("bpexp.config",),
@@ -118,8 +118,9 @@ def test_a_heavy_package_is_known_where_it_belongs(package: str) -> None:
     assert not {module for module in places if not inside(module, OWNERS[package])}
 
 
-def test_the_core_is_numpy_scipy_and_itself() -> None:
-    assert {package for module, package in foreign() if inside(module, ("bpexp.core",))} == {"numpy", "scipy"}
+@pytest.mark.parametrize("room", ["bpexp.core", "bpexp.theory"])
+def test_the_core_and_the_theory_are_numpy_scipy_and_themselves(room: str) -> None:
+    assert {package for module, package in foreign() if inside(module, (room,))} == {"numpy", "scipy"}
 
 
 def test_rooms_know_each_other_one_way() -> None:
