@@ -49,7 +49,7 @@ def sgd(block: Block, _t: int, weight_decay: float = 0.0) -> None:
 
 
 def momentum(block: Block, _t: int, momentum: float = 0.9, weight_decay: float = 0.0) -> None:
-    """V <- momentum v + g;  W <- W - lr v."""
+    """W <- W - lr v, where v <- momentum v + g."""
     g, v = _decayed(block, weight_decay), block.moments[0]
     np.multiply(v, momentum, out=v)
     np.add(v, g, out=v)
@@ -58,7 +58,7 @@ def momentum(block: Block, _t: int, momentum: float = 0.9, weight_decay: float =
 
 
 def nesterov(block: Block, _t: int, momentum: float = 0.9, weight_decay: float = 0.0) -> None:
-    """V <- momentum v + g;  W <- W - lr (g + momentum v)."""
+    """W <- W - lr (g + momentum v), where v <- momentum v + g."""
     g, v = _decayed(block, weight_decay), block.moments[0]
     np.multiply(v, momentum, out=v)
     np.add(v, g, out=v)
@@ -67,7 +67,7 @@ def nesterov(block: Block, _t: int, momentum: float = 0.9, weight_decay: float =
 
 
 def rmsprop(block: Block, _t: int, alpha: float = 0.99, eps: float = 1e-8, weight_decay: float = 0.0) -> None:
-    """r² <- alpha r² + (1 - alpha) g²;  W <- W - lr g / (r + eps)."""
+    """W <- W - lr g / (r + eps), where r² <- alpha r² + (1 - alpha) g²."""
     g, r = _decayed(block, weight_decay), block.moments[0]
     _root_mean_square(r, g, alpha)
     np.divide(g, r + eps, out=g)
@@ -75,7 +75,7 @@ def rmsprop(block: Block, _t: int, alpha: float = 0.99, eps: float = 1e-8, weigh
 
 
 def adam(block: Block, t: int, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.0) -> None:
-    """M <- beta1 m + (1 - beta1) g;  r² <- beta2 r² + (1 - beta2) g²;  W <- W - lr (m / (1 - beta1^t)) / (r / √(1 - beta2^t) + eps)."""
+    """W <- W - lr (m / (1 - beta1^t)) / (r / √(1 - beta2^t) + eps), where m <- beta1 m + (1 - beta1) g and r² <- beta2 r² + (1 - beta2) g²."""
     g, (m, r) = _decayed(block, weight_decay), block.moments
     np.multiply(m, beta1, out=m)
     np.add(m, (1.0 - beta1) * g, out=m)
@@ -102,7 +102,7 @@ def _decayed(block: Block, weight_decay: float) -> Array:
 
 
 def _root_mean_square(r: Array, g: Array, memory: float) -> None:
-    """R <- √(memory r² + (1 - memory) g²), without squaring what has no square in the dtype."""
+    """The average r² <- memory r² + (1 - memory) g², without squaring what has no square in the dtype."""
     np.multiply(r, sqrt(memory), out=r)
     np.hypot(r, sqrt(1.0 - memory) * g, out=r)
 
