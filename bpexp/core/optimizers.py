@@ -20,7 +20,7 @@ import numpy as np
 
 from bpexp.core.arrays import Array, Float64s
 
-__all__ = ["OPTIMIZERS", "Block", "Optimizer", "clip_factor"]
+__all__ = ["OPTIMIZERS", "Block", "Optimizer", "log2_clip"]
 
 
 @dataclass(frozen=True)
@@ -113,14 +113,15 @@ def _descend(block: Block, direction: Array) -> None:
     np.subtract(block.weights, direction, out=block.weights)
 
 
-def clip_factor(log2_norms: Float64s, limit: float) -> Float64s:
-    """min(1, limit / ‖g‖) for each run, ‖g‖ being the norm of all gradients together, from the log2 of each one's norm (R, arrays).
+def log2_clip(log2_norms: Float64s, limit: float) -> Float64s:
+    """log2 of min(1, limit / ‖g‖) for each run, ‖g‖ being the norm of all gradients together, from the log2 of each one's norm (R, arrays).
 
     Norms beyond the range of float64 are no matter: the largest is taken out before any is squared (Pascanu, Mikolov & Bengio 2013, algorithm 1).
     """
     largest = np.maximum(log2_norms.max(axis=1), -1e9)  # all of them 0: a number in the place of -inf
-    log2_norm = largest + 0.5 * np.log2(np.square(np.exp2(log2_norms - largest[:, None])).sum(axis=1))
-    return np.asarray(np.exp2(np.minimum(0.0, np.log2(limit) - log2_norm)))
+    with np.errstate(divide="ignore"):
+        log2_norm = largest + 0.5 * np.log2(np.square(np.exp2(log2_norms - largest[:, None])).sum(axis=1))
+    return np.asarray(np.minimum(0.0, np.log2(limit) - log2_norm))
 
 
 @dataclass(frozen=True)
