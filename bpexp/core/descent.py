@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bpexp.core.arrays import Array, Float64s, Ints, log2_norm
 from bpexp.core.network import Arena, Gradients, Parameters
-from bpexp.core.optimizers import OPTIMIZERS, Block, Optimizer, clip_factor
+from bpexp.core.optimizers import OPTIMIZERS, Block, Optimizer, log2_clip
 
 __all__ = ["Descent", "Method"]
 
@@ -42,8 +42,10 @@ class Scale:
         self.unit: Array = np.empty(exponent.shape, dtype)
         self.rate: Array = np.empty(exponent.shape, dtype)
 
-    def update(self, lr: Float64s, clip: Float64s | float) -> None:
-        np.ldexp(clip, self.exponent, out=self.unit64)
+    def update(self, lr: Float64s, clip: tuple[Float64s, Ints]) -> None:
+        """`clip` = (mantissa, exponent) is the factor of clipping, which alone may lie below the range of float64."""
+        mantissa, exponent = clip
+        np.ldexp(mantissa, self.exponent + exponent, out=self.unit64)
         np.multiply(self.unit64, lr, out=self.rate64)
         np.copyto(self.unit, self.unit64, casting="same_kind")
         np.copyto(self.rate, self.rate64, casting="same_kind")
@@ -71,11 +73,17 @@ class Descent:
         """The update after `step` others."""
         lr = self.lr64 * self.method.factor(step)
         np.copyto(self.lr[:, :, 0, 0], lr, casting="same_kind")
-        clip = 1.0 if self.method.clip is None else clip_factor(self._log2_norms(), self.method.clip)[:, None]
+        clip = self._clip()
         for scale in self.scales:
             scale.update(lr, clip)
         for block in self.blocks:
             self.rule(block, step + 1)  # the first update is number 1
+
+    def _clip(self) -> tuple[Float64s, Ints]:
+        """The factor of clipping as mantissa * 2**exponent, (R, 1) each."""
+        log2 = np.zeros_like(self.lr64) if self.method.clip is None else log2_clip(self._log2_norms(), self.method.clip)[:, None]
+        whole = np.floor(log2)
+        return np.exp2(log2 - whole), whole.astype(np.int64)
 
     def _log2_norms(self) -> Float64s:
         """The norms of all gradients, (R, arrays)."""

@@ -21,7 +21,7 @@ import numpy as np
 from bpexp.core.arrays import Array, Float64s
 from bpexp.core.rows import Row, parameters
 
-__all__ = ["OPTIMIZERS", "Block", "Optimizer", "clip_factor"]
+__all__ = ["OPTIMIZERS", "Block", "Optimizer", "log2_clip"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def sgd(block: Block, _t: int, weight_decay: float = 0.0) -> None:
 
 
 def momentum(block: Block, _t: int, momentum: float = 0.9, weight_decay: float = 0.0) -> None:
-    """V <- momentum v + g;  W <- W - lr v."""
+    """W <- W - lr v, where v <- momentum v + g."""
     g, v = _decayed(block, weight_decay), block.moments[0]
     np.multiply(v, momentum, out=v)
     np.add(v, g, out=v)
@@ -59,7 +59,7 @@ def momentum(block: Block, _t: int, momentum: float = 0.9, weight_decay: float =
 
 
 def nesterov(block: Block, _t: int, momentum: float = 0.9, weight_decay: float = 0.0) -> None:
-    """V <- momentum v + g;  W <- W - lr (g + momentum v)."""
+    """W <- W - lr (g + momentum v), where v <- momentum v + g."""
     g, v = _decayed(block, weight_decay), block.moments[0]
     np.multiply(v, momentum, out=v)
     np.add(v, g, out=v)
@@ -68,7 +68,7 @@ def nesterov(block: Block, _t: int, momentum: float = 0.9, weight_decay: float =
 
 
 def rmsprop(block: Block, _t: int, alpha: float = 0.99, eps: float = 1e-8, weight_decay: float = 0.0) -> None:
-    """r² <- alpha r² + (1 - alpha) g²;  W <- W - lr g / (r + eps)."""
+    """W <- W - lr g / (r + eps), where r² <- alpha r² + (1 - alpha) g²."""
     g, r = _decayed(block, weight_decay), block.moments[0]
     _root_mean_square(r, g, alpha)
     np.divide(g, r + eps, out=g)
@@ -76,7 +76,7 @@ def rmsprop(block: Block, _t: int, alpha: float = 0.99, eps: float = 1e-8, weigh
 
 
 def adam(block: Block, t: int, beta1: float = 0.9, beta2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.0) -> None:
-    """M <- beta1 m + (1 - beta1) g;  r² <- beta2 r² + (1 - beta2) g²;  W <- W - lr (m / (1 - beta1^t)) / (r / √(1 - beta2^t) + eps)."""
+    """W <- W - lr (m / (1 - beta1^t)) / (r / √(1 - beta2^t) + eps), where m <- beta1 m + (1 - beta1) g and r² <- beta2 r² + (1 - beta2) g²."""
     g, (m, r) = _decayed(block, weight_decay), block.moments
     np.multiply(m, beta1, out=m)
     np.add(m, (1.0 - beta1) * g, out=m)
@@ -103,7 +103,7 @@ def _decayed(block: Block, weight_decay: float) -> Array:
 
 
 def _root_mean_square(r: Array, g: Array, memory: float) -> None:
-    """R <- √(memory r² + (1 - memory) g²), without squaring what has no square in the dtype."""
+    """The average r² <- memory r² + (1 - memory) g², without squaring what has no square in the dtype."""
     np.multiply(r, sqrt(memory), out=r)
     np.hypot(r, sqrt(1.0 - memory) * g, out=r)
 
@@ -114,14 +114,15 @@ def _descend(block: Block, direction: Array) -> None:
     np.subtract(block.weights, direction, out=block.weights)
 
 
-def clip_factor(log2_norms: Float64s, limit: float) -> Float64s:
-    """min(1, limit / ‖g‖) for each run, ‖g‖ being the norm of all gradients together, from the log2 of each one's norm (R, arrays).
+def log2_clip(log2_norms: Float64s, limit: float) -> Float64s:
+    """log2 of min(1, limit / ‖g‖) for each run, ‖g‖ being the norm of all gradients together, from the log2 of each one's norm (R, arrays).
 
     Norms beyond the range of float64 are no matter: the largest is taken out before any is squared (Pascanu, Mikolov & Bengio 2013, algorithm 1).
     """
     largest = np.maximum(log2_norms.max(axis=1), -1e9)  # all of them 0: a number in the place of -inf
-    log2_norm = largest + 0.5 * np.log2(np.square(np.exp2(log2_norms - largest[:, None])).sum(axis=1))
-    return np.asarray(np.exp2(np.minimum(0.0, np.log2(limit) - log2_norm)))
+    with np.errstate(divide="ignore"):
+        log2_norm = largest + 0.5 * np.log2(np.square(np.exp2(log2_norms - largest[:, None])).sum(axis=1))
+    return np.asarray(np.minimum(0.0, np.log2(limit) - log2_norm))
 
 
 @dataclass(frozen=True)
