@@ -4,7 +4,7 @@ The keyword arguments of a row's `draw` are the keys it takes from the configura
 independently per layer; what the network trains in is rounded from that, so float32 and float64 start from the same weights.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import exp, sqrt
 from typing import Any
@@ -36,7 +36,7 @@ class Initializer(Row):
         return self.draw.__name__
 
     @property
-    def keys(self) -> dict[str, Any]:
+    def keys(self) -> Mapping[str, Any]:
         return parameters(self.draw, after=3)
 
 

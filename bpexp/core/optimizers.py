@@ -11,7 +11,7 @@ The keyword arguments of a rule are the keys that it takes from the configuratio
 of PyTorch's optimizers of the same names, so that runs can be compared.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any
@@ -137,7 +137,7 @@ class Optimizer(Row):
         return self.rule.__name__
 
     @property
-    def keys(self) -> dict[str, Any]:
+    def keys(self) -> Mapping[str, Any]:
         return parameters(self.rule, after=2)
 
 

@@ -5,7 +5,9 @@ A row is the one place where an option stands: the command line, the tests, the 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from inspect import signature
+from types import MappingProxyType
 from typing import Any
 
 __all__ = ["Row", "parameters"]
@@ -32,7 +34,8 @@ class Row:
         return {}
 
 
-def parameters(function: Callable[..., Any], after: int) -> dict[str, Any]:
+@cache  # asked several times for each of a sweep's jobs
+def parameters(function: Callable[..., Any], after: int) -> Mapping[str, Any]:
     """A function's parameters with their defaults, but for the first `after`: those that the configuration gives."""
     taken = list(signature(function).parameters.values())[after:]
-    return {key.name: None if key.default is key.empty else key.default for key in taken}
+    return MappingProxyType({key.name: None if key.default is key.empty else key.default for key in taken})

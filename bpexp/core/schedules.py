@@ -4,7 +4,7 @@ A rule answers with the factor of the update after `step` others, of `steps` in 
 the configuration (`schedule.warmup=50`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import cos, pi
 from typing import Any
@@ -48,7 +48,7 @@ class Schedule(Row):
         return self.rule.__name__
 
     @property
-    def keys(self) -> dict[str, Any]:
+    def keys(self) -> Mapping[str, Any]:
         return parameters(self.rule, after=2)
 
 

@@ -110,7 +110,7 @@ class Skip(Row):
     connect: Callable[..., tuple[Operation, ...]]
 
     @property
-    def keys(self) -> dict[str, Any]:
+    def keys(self) -> Mapping[str, Any]:
         return parameters(self.connect, after=2)
 
 

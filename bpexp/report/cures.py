@@ -34,7 +34,10 @@ DPI = 90  # of the small figures
 
 HEADS = {
     "activation": ("Activations", "What a hidden neuron makes of its input: δ is multiplied by the slope φ′ at every neuron that it passes."),
-    "init": ("Initial weights", "Between two layers δ is multiplied by W: how large it is, and in which directions, is decided before the first step."),
+    "init": (
+        "Initial weights",
+        "Between two layers δ is multiplied by W: how large it is, and in which directions, is decided before the first step.",
+    ),
     "norm": ("Normalization", "What a hidden neuron's input is measured in: v = z, or z without its mean and in units of its spread."),
     "skip": ("Skip connections", "A second way past some layers, for the activations forwards and for the gradient backwards."),
     "loss": ("Losses", "What the recursion starts from: δ of the output layer."),

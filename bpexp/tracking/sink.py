@@ -8,7 +8,7 @@ import getpass
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from functools import cache
 from math import isfinite
@@ -33,9 +33,11 @@ from bpexp.tracking.store import Store
 
 __all__ = ["MlflowSink", "common_tags", "run_name"]
 
+Point = tuple[str, float, int]  # metric, value, step
+
 BATCH = 1000  # points that MLflow takes in one call
 LOSS_POINTS = 200  # of loss/train: the curve looks the same, the page opens faster
-PROFILES = 5  # depth profiles a run
+PROFILED, PROFILES = ("grad_norm", "delta_norm"), 5  # depth profiles of a run
 SMALLEST, LARGEST = np.log10(np.finfo(np.float64).tiny), np.log10(np.finfo(np.float64).max)
 CURVES = {"loss_test": "loss/test", "loss_train_full": "loss/train_full", "accuracy_train": "accuracy/train", "accuracy_test": "accuracy/test"}
 ENDED = {KeyboardInterrupt: "KILLED", SystemExit: "KILLED"}
@@ -94,20 +96,21 @@ class MlflowSink:
 
     def update(self, records: Records) -> None:
         """Send the points that are new."""
-        points = [self._metric(*point) for point in self._points(records, self.sent) if isfinite(point[1])]
-        self._send(points)
+        self._send(self._points(records, self.sent))
         self.sent = int(records.curves["step"][-1])
 
     def close(self, records: Records, step_seconds: float) -> None:
         """Send what is left, the summary with the cost of a step, the artifacts and the outcome."""
-        self.update(records)
         summary = records.summary | {"step_seconds": step_seconds}
-        points = [*_profiles(records), *((f"summary/{key}", value, 0) for key, value in summary.items())]
-        self._send([self._metric(*point) for point in points if isfinite(point[1])])
+        points = [
+            *self._points(records, self.sent),
+            *_profiles(records, self.run.config),
+            *((f"summary/{key}", it, 0) for key, it in summary.items()),
+        ]
         tags = {"bpexp.outcome": records.outcome, "mlflow.note.content": run_note(self.run.config, records)}
         if records.diverged_at is not None:
             tags["bpexp.diverged_at"] = str(records.diverged_at)
-        self._tag(tags)
+        self._send(points, tags)
         with tempfile.TemporaryDirectory() as folder:
             write_artifacts(Path(folder), self.run.config, records)
             self.store.client.log_artifacts(self._id, folder)
@@ -120,9 +123,8 @@ class MlflowSink:
             return
         status = ENDED.get(type(error), "FAILED")
         reason = str(error).splitlines()[0][:500] if str(error) else ""
-        self._tag(
-            {"bpexp.error": f"{type(error).__name__}: {reason}", "mlflow.note.content": f"This run was **{status}**: {type(error).__name__} {reason}"}
-        )
+        told = f"{type(error).__name__}: {reason}"
+        self._send((), {"bpexp.error": told, "mlflow.note.content": f"This run was **{status}**: {told}"})
         self.store.client.set_terminated(self._id, status)
         self.closed = True
 
@@ -131,17 +133,16 @@ class MlflowSink:
         assert self.run_id is not None, "open comes first"
         return self.run_id
 
-    def _tag(self, tags: Mapping[str, str]) -> None:
-        self.store.client.log_batch(self._id, tags=[RunTag(key, value) for key, value in tags.items()])
+    def _send(self, points: Iterable[Point], tags: Mapping[str, str] | None = None) -> None:
+        """Finite points and tags, in as few calls as MLflow allows: a call costs as much as a hundred points."""
+        metrics = [Metric(name, value, self.start + step, step) for name, value, step in points if isfinite(value)]
+        full = len(metrics) // BATCH * BATCH
+        for first in range(0, full, BATCH):
+            self.store.client.log_batch(self._id, metrics=metrics[first : first + BATCH])
+        if tags or metrics[full:]:
+            self.store.client.log_batch(self._id, metrics=metrics[full:], tags=[RunTag(key, value) for key, value in (tags or {}).items()])
 
-    def _metric(self, name: str, value: float, step: int) -> Metric:
-        return Metric(name, value, self.start + step, step)
-
-    def _send(self, points: list[Metric]) -> None:
-        for first in range(0, len(points), BATCH):
-            self.store.client.log_batch(self._id, metrics=points[first : first + BATCH])
-
-    def _points(self, records: Records, after: int) -> Iterator[tuple[str, float, int]]:
+    def _points(self, records: Records, after: int) -> Iterator[Point]:
         """Curves and layers beyond step `after`."""
         chosen = np.intersect1d(records.curves["step"], log_spaced(self.run.config.steps, LOSS_POINTS))
         for step in chosen[chosen > after]:
@@ -155,7 +156,7 @@ class MlflowSink:
             yield from _layer_points(records, name, after)
 
 
-def _layer_points(records: Records, name: str, after: int) -> Iterator[tuple[str, float, int]]:
+def _layer_points(records: Records, name: str, after: int) -> Iterator[Point]:
     """`grad_norm/layer_001` …; a number beyond float64's range is left out here, and is in layers.parquet as log10."""
     probe, layers = PROBES[name], records.layers
     rows = zip(layers["step"], layers["layer"], layers[probe.column], strict=True)
@@ -167,9 +168,9 @@ def _layer_points(records: Records, name: str, after: int) -> Iterator[tuple[str
         yield f"{name}/layer_{layer:03d}", 10.0**value if probe.log10 else value, int(step)
 
 
-def _profiles(records: Records) -> Iterator[tuple[str, float, int]]:
-    """One curve per chosen step whose x axis is the layer: exponential decay is a straight line."""
-    for name in ("grad_norm", "delta_norm"):
+def _profiles(records: Records, config: RunConfig) -> Iterator[Point]:
+    """Of each tracked norm one curve per chosen step whose x axis is the layer: exponential decay is a straight line."""
+    for name in (name for name in config.tracking.layers if name in PROFILED):
         for step in spread(np.unique(records.layers["step"]), PROFILES):
             for layer, value in enumerate(records.profile(PROBES[name].column, step), start=1):
                 yield f"profile/log10_{name}/step_{step:06d}", float(value), layer
