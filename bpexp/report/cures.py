@@ -36,7 +36,7 @@ HEADS = {
     "activation": ("Activations", "What a hidden neuron makes of its input: δ is multiplied by the slope φ′ at every neuron that it passes."),
     "init": (
         "Initial weights",
-        "Between two layers δ is multiplied by W: how large it is, and in which directions, is decided before the first step.",
+        "Between two layers δ is multiplied by W: how large it is, and in which directions, is decided beforehand.",
     ),
     "norm": ("Normalization", "What a hidden neuron's input is measured in: v = z, or z without its mean and in units of its spread."),
     "skip": ("Skip connections", "A second way past some layers, for the activations forwards and for the gradient backwards."),
@@ -179,11 +179,12 @@ def main(argv: Sequence[str]) -> int:
 
     try:
         study = Study(load_runs(config.sweep, config.uri, config.experiment))
-        if not is_of_recipes(study):
-            raise NoRunsError(f"sweep={config.sweep}: {study.runs.sweep_name} has no recipes to compare; `python -m bpexp study=cures` runs some")
     except NoRunsError as error:
         print(f"bpexp: {error}", file=sys.stderr)
         return REFUSED
+    if not is_of_recipes(study):
+        must = f"{study.runs.sweep_name} has no recipes to compare; `python -m bpexp study=cures` runs some"
+        refuse(ConfigError([Fault("sweep", config.sweep, must)]))
     try:
         for path in write(study, Path(config.out)):
             print(path)
