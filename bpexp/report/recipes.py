@@ -5,12 +5,11 @@ rate, by the runs that had no part in choosing it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from math import inf, prod
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from bpexp.config import GROUPS, RunConfig, flatten, written
@@ -19,7 +18,7 @@ from bpexp.core.records import decades_per_layer
 from bpexp.report import words
 from bpexp.report.selection import Setting, Study
 
-__all__ = ["GOOD", "PLAIN", "Standing", "is_of_recipes", "recipes", "standings", "table"]
+__all__ = ["GOOD", "PLAIN", "Standing", "at_the_deepest", "is_of_recipes", "plain_among", "recipes", "standings", "table", "the_best"]
 
 PLAIN = "plain"  # the base: the recipe that all others are changes of
 GOOD = 0.9  # test accuracy: what a recipe is timed by
@@ -37,16 +36,15 @@ def recipes(study: Study) -> dict[str, str]:
 
     The base, `plain`, is the recipe with most of its values at their defaults.
     """
-    values = {run_id: _values(study, run_id) for run_id in study.frame.index[study.frame["depth"].notna()]}
+    names = [key.name for key in study.varying if key.name not in NO_PART]
+    known = study.frame[study.frame["depth"].notna()] if "depth" in study.frame else study.frame.iloc[:0]
+    rows = zip(known.index, known[names].astype(object).to_numpy(), strict=True)
+    values = {run_id: dict(zip(names, map(words.plain, row), strict=True)) for run_id, row in rows}
     if not values:
         return {}
     defaults = flatten(RunConfig())
     base = min(values.values(), key=lambda some: sum(value != defaults[key] for key, value in some.items()))
     return {run_id: " ".join(_told(some, base)) or PLAIN for run_id, some in values.items()}
-
-
-def _values(study: Study, run_id: str) -> dict[str, Any]:
-    return {key.name: words.plain(study.frame[key.name].loc[run_id]) for key in study.varying if key.name not in NO_PART}
 
 
 def _told(values: Values, base: Values) -> Iterator[str]:
@@ -69,10 +67,11 @@ def _expected(key: str, values: Values, base: Values) -> Any:
     return base[key]
 
 
+@lru_cache(maxsize=2)
 def is_of_recipes(study: Study) -> bool:
-    """Whether there are recipes to rank: enough of them, and no grid, which other pictures show better."""
+    """Whether there are recipes to rank: enough of them, with accuracies, and no grid, which other pictures show better."""
     found = set(recipes(study).values())
-    if len(found) < FEWEST:
+    if len(found) < FEWEST or not any(len(study.numbers(setting, "final_accuracy_test")) for setting in study.settings):
         return False
     named = {change.partition("=")[0] for name in found for change in name.split(" ")}
     levels = [len(key.levels) for key in study.varying if key.name.removesuffix(".name") in named]
@@ -82,7 +81,7 @@ def is_of_recipes(study: Study) -> bool:
 # ---------------------------------------------------------------------------------------------- how they do
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Standing:
     """A recipe at a depth with its best learning rate: the runs that it is judged by."""
 
@@ -91,6 +90,7 @@ class Standing:
     depth: int
     lr: float
     runs: Setting
+    tuned: bool
 
     def numbers(self, column: str) -> pd.Series:
         return self.study.numbers(self.runs, column)
@@ -122,7 +122,8 @@ class Standing:
         return pd.Series([slope for slope in slopes if slope is not None], dtype=float)
 
 
-def standings(study: Study) -> list[Standing]:
+@lru_cache(maxsize=2)
+def standings(study: Study) -> tuple[Standing, ...]:
     """Every recipe at every depth, the depths in order, the recipes of a depth from the highest test accuracy to the lowest."""
     names, frame = recipes(study), study.frame
     drawn = [run_id for setting in study.settings for run_id in setting.runs if run_id in names]
@@ -130,15 +131,15 @@ def standings(study: Study) -> list[Standing]:
     for run_id in drawn:
         groups.setdefault((int(frame["depth"].loc[run_id]), names[run_id]), []).append(run_id)
     found = [Standing(study, recipe, depth, *_judged(frame.loc[runs])) for (depth, recipe), runs in groups.items()]
-    return sorted(found, key=lambda some: (some.depth, _last_if_nan(-some.accuracy), some.recipe != PLAIN, some.recipe))
+    return tuple(sorted(found, key=lambda some: (some.depth, _last_if_nan(-some.accuracy), some.recipe != PLAIN, some.recipe)))
 
 
 def _last_if_nan(value: float) -> float:
     return inf if value != value else value  # noqa: PLR0124 (NaN)
 
 
-def _judged(runs: pd.DataFrame) -> tuple[float, Setting]:
-    """The best learning rate, and the runs with it.
+def _judged(runs: pd.DataFrame) -> tuple[float, Setting, bool]:
+    """The best learning rate, the runs with it that count, and whether some were left out.
 
     A tuned sweep runs the first seed with every learning rate and the other seeds with the winner: the best is the one with most seeds, among
     equals the one of the lowest mean final training loss (a run that diverged lost), then the smallest.  A seed that ran with others too chose
@@ -149,7 +150,29 @@ def _judged(runs: pd.DataFrame) -> tuple[float, Setting]:
     best = by_lr.sort_values(["seeds", "loss", "lr"], ascending=[False, True, True])["lr"].iloc[0]
     chosen = runs[runs["lr"] == best]
     fresh = chosen[~chosen["seed"].isin(runs["seed"][runs["lr"] != best])]
-    return float(best), Setting((), (), tuple(map(str, (fresh if len(fresh) else chosen).index)))
+    judged = fresh if len(fresh) else chosen
+    return float(best), Setting((), (), tuple(map(str, judged.index))), len(judged) < len(chosen)
+
+
+def at_the_deepest(some: Sequence[Standing]) -> list[Standing]:
+    """The standings of the greatest depth, in their order."""
+    deepest = max(standing.depth for standing in some)
+    return [standing for standing in some if standing.depth == deepest]
+
+
+def plain_among(some: Sequence[Standing]) -> Standing | None:
+    """The plain net's standing, if it was run."""
+    return next((standing for standing in some if standing.recipe == PLAIN), None)
+
+
+def the_best(study: Study, most: int) -> Study:
+    """The runs of the plain net and of the recipes of highest test accuracy, at the greatest depth and with their best learning rates."""
+    some = at_the_deepest(standings(study))
+    plain = plain_among(some)
+    chosen = [plain, *[standing for standing in some if standing != plain][: most - 1]] if plain else some[:most]
+    ids = [run_id for standing in chosen for run_id in standing.runs.runs]
+    frames = {name: frame[frame["run_id"].isin(ids)] for name in ("runs", "curves", "layers") if len(frame := getattr(study.runs, name))}
+    return Study(replace(study.runs, **frames))
 
 
 # ---------------------------------------------------------------------------------------------- as a table
@@ -161,7 +184,7 @@ def table(some: Sequence[Standing]) -> pd.DataFrame:
     `cost` is the time of a step over the plain net's at the same depth; without such times there is no such column.
     """
     frame = pd.DataFrame([_row(standing) for standing in some])
-    frame.insert(1, "rank", frame.groupby("depth").cumcount() + 1)
+    frame.insert(1, "rank", frame.groupby("depth")["accuracy_mean"].rank(ascending=False, method="min", na_option="bottom").astype(int))
     if frame["step_seconds"].isna().all():
         return frame.drop(columns="step_seconds")
     plain = frame[frame["recipe"] == PLAIN].set_index("depth")["step_seconds"]

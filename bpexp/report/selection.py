@@ -110,7 +110,7 @@ class Setting:
         return ", ".join(key.math(self[key]) for key in self.keys if key not in without)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # itself alone: frames have no hash
 class Study:
     """Runs as the pictures see them: settings, each with its runs' curves and layers.  Runs without records are in `frame` alone."""
 
