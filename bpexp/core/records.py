@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from bpexp.core.arrays import Array
 
-__all__ = ["Columns", "Records"]
+__all__ = ["Columns", "Records", "decades_per_layer"]
 
 Columns = dict[str, NDArray[Any]]
 
@@ -72,25 +72,12 @@ class Records:
 
     @property
     def delta_decades_per_layer(self) -> float | None:
-        """`decades_per_layer` at step 0."""
-        return self.decades_per_layer(0)
-
-    def decades_per_layer(self, step: int) -> float | None:
-        """How many powers of ten the gradient loses per layer on its way back, at a probed step; positive where it vanishes.
-
-        The least-squares slope of log10 ||delta_k|| over the hidden layers 2 … depth-1: layer 1 sees the data, the output layer the loss, and both
-        differ from those between.  None below depth 5, or where a norm is zero or not finite.
-        """
-        if self.depth < SHALLOWEST_SLOPE:
-            return None
-        inner = self.profile("log10_delta_norm", step)[1:-1]
-        if len(inner) == 0 or not np.isfinite(inner).all():
-            return None
-        return float(np.polyfit(np.arange(len(inner)), inner, 1)[0])
+        """`decades_per_layer` at step 0, before any update."""
+        return decades_per_layer(self.profile("log10_delta_norm", 0))
 
     @property
     def summary(self) -> dict[str, float]:
-        """The run in a few finite numbers: final and best losses and accuracies, and the slopes above at the first and the last probed step."""
+        """The run in a few finite numbers: final and best losses and accuracies, and the slope above."""
         numbers = {"plateau_loss": self.plateau}
         for column, name in (("loss_train_full", "loss"), ("loss_test", "test_loss")):
             _, values = self.probed(column)
@@ -102,6 +89,16 @@ class Records:
                 numbers |= {f"final_{column}": float(values[-1]), f"best_{column}": float(values.max())}
         if (slope := self.delta_decades_per_layer) is not None:
             numbers["delta_decades_per_layer"] = slope
-        if len(self.layers["step"]) and (slope := self.decades_per_layer(self.layers["step"][-1])) is not None:
-            numbers["final_delta_decades_per_layer"] = slope
         return numbers
+
+
+def decades_per_layer(log10_delta_norm: NDArray[np.float64]) -> float | None:
+    """How many powers of ten the gradient loses per layer on its way back; positive where it vanishes.
+
+    The least-squares slope of log10 ||delta_k|| over the hidden layers 2 … depth-1: layer 1 sees the data, the output layer the loss, and both
+    differ from those between.  None below depth 5, or where a norm is zero or not finite.
+    """
+    inner = log10_delta_norm[1:-1]
+    if len(inner) < SHALLOWEST_SLOPE - 2 or not np.isfinite(inner).all():
+        return None
+    return float(np.polyfit(np.arange(len(inner)), inner, 1)[0])

@@ -8,6 +8,9 @@ from bpexp.report.over_layers import at_the_start, first_update, gradient_heatma
 from bpexp.report.over_settings import accuracy, decade_points, decades, final_loss
 from bpexp.report.over_steps import accuracy_curves, loss_curves
 from bpexp.report.picture import Picture, style
+from bpexp.report.ranking import of_the_best, ranking
+from bpexp.report.recipe_profiles import recipe_profiles
+from bpexp.report.recipes import is_of_recipes
 from bpexp.report.selection import Study
 
 __all__ = ["PICTURES", "Entry", "draw"]
@@ -23,6 +26,11 @@ class Entry:
     applies: Callable[[Study], bool]
 
 
+def _over_keys(study: Study) -> bool:
+    """Whether the swept keys can be axes and colours: those of recipes would leave most places empty."""
+    return not is_of_recipes(study)
+
+
 def _settings_with(study: Study, column: str) -> int:
     return sum(len(study.numbers(setting, column)) > 0 for setting in study.settings)
 
@@ -32,21 +40,25 @@ def _any_layers(study: Study, deeper_than: int = 0) -> bool:
 
 
 def _scores(study: Study, column: str) -> bool:
-    return bool(study.swept) and _settings_with(study, column) > 1
+    return _over_keys(study) and bool(study.swept) and _settings_with(study, column) > 1
 
 
 PICTURES: tuple[Entry, ...] = (
-    Entry("loss_curves", "Loss during training", loss_curves, lambda study: bool(study.settings)),
-    Entry("gradient_at_the_start", "The error on its way back, before training", at_the_start, lambda study: _any_layers(study, 1)),
-    Entry("gradient_profiles", "Gradient norm over the layers", gradient_profiles, _any_layers),
-    Entry("gradient_heatmap", "Gradient norm over layers and steps", gradient_heatmap, lambda study: _any_layers(study, 1)),
-    Entry("first_update", "What the first update changes", first_update, _any_layers),
-    Entry("decades_per_layer", "Decades lost per layer", decades, lambda study: len(decade_points(study)[0]) > 1),
+    Entry("ranking", "Which recipes learn", ranking, is_of_recipes),
+    Entry("recipe_profiles", "What each recipe does to the gradient", recipe_profiles, lambda study: is_of_recipes(study) and _any_layers(study)),
+    Entry("loss_curves", "Loss during training", of_the_best(loss_curves), lambda study: bool(study.settings)),
+    Entry(
+        "gradient_at_the_start", "The error on its way back, before training", at_the_start, lambda study: _any_layers(study, 1) and _over_keys(study)
+    ),
+    Entry("gradient_profiles", "Gradient norm over the layers", of_the_best(gradient_profiles), _any_layers),
+    Entry("gradient_heatmap", "Gradient norm over layers and steps", of_the_best(gradient_heatmap), lambda study: _any_layers(study, 1)),
+    Entry("first_update", "What the first update changes", of_the_best(first_update), _any_layers),
+    Entry("decades_per_layer", "Decades lost per layer", decades, lambda study: _over_keys(study) and len(decade_points(study)[0]) > 1),
     Entry("accuracy", "Accuracy over the sweep", accuracy, lambda study: _scores(study, "final_accuracy_test")),
     Entry(
         "accuracy_curves",
         "Accuracy during training",
-        accuracy_curves,
+        of_the_best(accuracy_curves),
         lambda study: _settings_with(study, "final_accuracy_test") > 0,
     ),
     Entry(

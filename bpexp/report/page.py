@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 
 from bpexp.report import words
 from bpexp.report.figures import PICTURES, draw
-from bpexp.report.picture import style
+from bpexp.report.picture import Table, style
+from bpexp.report.recipes import is_of_recipes, standings, table
 from bpexp.report.selection import SYMBOLS, Key, Study
 from bpexp.tracking.reader import Runs
 
@@ -40,6 +41,7 @@ class Shown:
     title: str
     sentence: str
     notes: tuple[str, ...]
+    tables: tuple[Table, ...] = ()
 
 
 def folder_name(runs: Runs) -> str:
@@ -57,11 +59,15 @@ def write(runs: Runs, folder: Path) -> Iterator[Path]:
     study, pictures = Study(runs), []
     for entry, picture in draw(study):
         yield from _save(picture.figure, folder, entry.name)
-        pictures.append(Shown(entry.name, entry.title, _glued(picture.sentence), tuple(map(_glued, picture.notes))))
+        pictures.append(Shown(entry.name, entry.title, _glued(picture.sentence), tuple(map(_glued, picture.notes)), picture.tables))
     for name in {entry.name for entry in PICTURES} - {shown.name for shown in pictures}:
         for ending in FORMATS:
             (folder / f"{name}.{ending}").unlink(missing_ok=True)
     yield _save_text(folder / "runs.csv", runs.runs.to_csv(index=False, lineterminator="\n"))
+    if is_of_recipes(study):
+        yield _save_text(folder / "ranking.csv", table(standings(study)).to_csv(index=False, lineterminator="\n"))
+    else:
+        (folder / "ranking.csv").unlink(missing_ok=True)
     yield _save_text(folder / "index.html", render(study, pictures))
 
 

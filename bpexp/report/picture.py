@@ -29,6 +29,7 @@ __all__ = [
     "WIDTH",
     "Colours",
     "Picture",
+    "Table",
     "band",
     "count_axis",
     "decade_axis",
@@ -60,12 +61,22 @@ Colour = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
+class Table:
+    """Rows of text under their headings; the first of each is what the row is about."""
+
+    name: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
 class Picture:
-    """A figure, a sentence that says what its numbers show, and notes on how to read it."""
+    """A figure, a sentence that says what its numbers show, notes on how to read it, and tables of what it shows."""
 
     figure: Figure
     sentence: str
     notes: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
 
 
 def style() -> AbstractContextManager[None]:

@@ -110,7 +110,7 @@ class Setting:
         return ", ".join(key.math(self[key]) for key in self.keys if key not in without)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # itself alone: frames have no hash
 class Study:
     """Runs as the pictures see them: settings, each with its runs' curves and layers.  Runs without records are in `frame` alone."""
 
@@ -124,23 +124,23 @@ class Study:
     @cached_property
     def swept(self) -> tuple[Key, ...]:
         """The keys with more than one value, but for the seed and for keys that follow another."""
-        return tuple(key for key in self._varying if key.name not in self.follows)
+        return tuple(key for key in self.varying if key.name not in self.follows)
 
     @cached_property
     def fixed(self) -> dict[str, Any]:
         """The configuration that all runs share."""
-        varying = {key.name for key in self._varying}
+        varying = {key.name for key in self.varying}
         shared = {name: words.plain(self.frame[name].iloc[0]) for name in self._columns if name not in varying and len(self.frame)}
         return {name: entry for name, entry in shared.items() if entry is not None and (name != REPETITION or len(self.seeds) == 1)}
 
     @cached_property
     def follows(self) -> dict[str, str]:
         """Keys whose value a name fixes (output by loss, a critical variance by the activation), and the key that holds the name."""
-        names = [key for key in self._varying if not key.ordered]
+        names = [key for key in self.varying if not key.ordered]
         names.sort(key=lambda key: key.name == "output")  # the loss chooses the output, not the output the loss
         found: dict[str, str] = {}
         for leader in names:
-            for key in self._varying:
+            for key in self.varying:
                 alone = self._known[[leader.name, key.name]].astype(object).map(words.plain).drop_duplicates()
                 if key != leader and leader.name not in found and key.name not in found and len(alone) == len(leader.levels):
                     found[key.name] = leader.name
@@ -194,7 +194,7 @@ class Study:
         return known if len(known) else self.frame
 
     @cached_property
-    def _varying(self) -> tuple[Key, ...]:
+    def varying(self) -> tuple[Key, ...]:
         return tuple(key for name in self._columns if name != REPETITION and len((key := self._key(name)).levels) > 1)
 
     def _key(self, name: str) -> Key:

@@ -16,8 +16,10 @@ from typing import Any
 
 import pandas as pd
 from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from mlflow.utils.uri import append_to_uri_path
 from sqlalchemy.exc import SQLAlchemyError
 
 from bpexp.config import RunConfig, keys
@@ -65,7 +67,7 @@ def load_runs(sweep: str | None = None, uri: str | None = None, experiment: str 
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise NoRunsError(f"uri={where}: can't be read ({reason(error)})") from None
     head, members = _select(client, everything, sweep)
-    read = partial(_read, client, members)
+    read = partial(_read, where, members)
     curves, layers = read("curves.parquet", CURVES), read("layers.parquet", LAYERS)
     frame = pd.DataFrame([_row(run) for run in members]).astype({"diverged_at": "Int64"})
     name = head.info.run_name if head else experiment
@@ -132,14 +134,14 @@ def _typed(text: str) -> Any:
         return text
 
 
-def _read(client: MlflowClient, members: Sequence[Run], artifact: str, columns: Sequence[str]) -> pd.DataFrame:
-    """One parquet artifact of all runs that have it, stacked."""
+def _read(where: str, members: Sequence[Run], artifact: str, columns: Sequence[str]) -> pd.DataFrame:
+    """One parquet artifact of all runs that have it, stacked.  By its URI, which the run told: by the run's id, MLflow would look that up again."""
     frames = []
     for run in members:
         if run.info.status != "FINISHED":
             continue
         try:
-            path = client.download_artifacts(run.info.run_id, artifact)
+            path = download_artifacts(artifact_uri=append_to_uri_path(run.info.artifact_uri, artifact), tracking_uri=where)
         except (MlflowException, OSError):
             raise NoRunsError(f"{artifact} of run {run.info.run_id} is not at {run.info.artifact_uri}; was the folder moved or deleted?") from None
         frame = pd.read_parquet(path)
