@@ -19,7 +19,7 @@ from bpexp.core.rows import Row
 from bpexp.report import words
 from bpexp.report.page import save_text
 from bpexp.report.picture import Picture, style
-from bpexp.report.ranking import ranking
+from bpexp.report.ranking import accuracy, ranking
 from bpexp.report.recipe_profiles import recipe_panel
 from bpexp.report.recipes import GOOD, PLAIN, is_of_recipes, recipes, standings, table
 from bpexp.report.selection import Study
@@ -126,21 +126,16 @@ def _measured(found: pd.DataFrame) -> str:
     if found.empty:
         return "not run"
     rows = [row for _, row in found.sort_values("depth").iterrows()]
-    accuracy = words.listing([f"{_percent(row)} at depth {row['depth']}" for row in rows])
+    accuracies = words.listing([f"{accuracy(row)} at depth {row['depth']}" for row in rows])
     deepest = rows[-1]
     known = {told: mean for end, told in ENDS.items() if pd.notna(mean := deepest[f"decades_{end}_mean"])}
     decades = [f"{words.number(mean)} {told}" for told, mean in known.items()]
-    parts = [f"test accuracy {accuracy}", f"steps to {words.percent(GOOD)}: {words.listing([_steps(row) for row in rows])}"]
+    parts = [f"test accuracy {accuracies}", f"steps to {words.percent(GOOD)}: {words.listing([_steps(row) for row in rows])}"]
     if decades:
         parts.append(f"decades lost per layer at depth {deepest['depth']}: {words.listing(decades)}")
     if pd.notna(deepest.get("cost")):
         parts.append(f"a step takes {deepest['cost']:.2f} times as long as the plain net's")
     return "; ".join(parts) + "."
-
-
-def _percent(row: "pd.Series[Any]") -> str:
-    spread = row["accuracy_std"]
-    return words.percent(row["accuracy_mean"]) if pd.isna(spread) else f"{100 * row['accuracy_mean']:.1f} ± {100 * spread:.1f} %"
 
 
 def _steps(row: "pd.Series[Any]") -> str:

@@ -21,7 +21,7 @@ from bpexp.report.recipes import is_of_recipes, standings, table
 from bpexp.report.selection import SYMBOLS, Key, Study
 from bpexp.tracking.reader import Runs
 
-__all__ = ["Shown", "folder_name", "render", "write"]
+__all__ = ["Shown", "folder_name", "render", "save_text", "write"]
 
 FORMATS: dict[str, dict[str, Any]] = {"png": {}, "svg": {"metadata": {"Date": None}}}
 ALWAYS_TOLD = ("depth", "width", "lr", "seed")  # of each run, besides what was swept
@@ -63,12 +63,12 @@ def write(runs: Runs, folder: Path) -> Iterator[Path]:
     for name in {entry.name for entry in PICTURES} - {shown.name for shown in pictures}:
         for ending in FORMATS:
             (folder / f"{name}.{ending}").unlink(missing_ok=True)
-    yield _save_text(folder / "runs.csv", runs.runs.to_csv(index=False, lineterminator="\n"))
+    yield save_text(folder / "runs.csv", runs.runs.to_csv(index=False, lineterminator="\n"))
     if is_of_recipes(study):
-        yield _save_text(folder / "ranking.csv", table(standings(study)).to_csv(index=False, lineterminator="\n"))
+        yield save_text(folder / "ranking.csv", table(standings(study)).to_csv(index=False, lineterminator="\n"))
     else:
         (folder / "ranking.csv").unlink(missing_ok=True)
-    yield _save_text(folder / "index.html", render(study, pictures))
+    yield save_text(folder / "index.html", render(study, pictures))
 
 
 def _save(figure: Figure, folder: Path, name: str) -> Iterator[Path]:
@@ -79,7 +79,7 @@ def _save(figure: Figure, folder: Path, name: str) -> Iterator[Path]:
         yield path
 
 
-def _save_text(path: Path, text: str) -> Path:
+def save_text(path: Path, text: str) -> Path:
     path.write_text(text, encoding="utf-8", newline="\n")
     return path
 

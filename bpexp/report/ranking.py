@@ -17,7 +17,7 @@ from bpexp.report.picture import MOST_PANELS, WIDTH, Picture, Table, end_handle,
 from bpexp.report.recipes import GOOD, PLAIN, Standing, at_the_deepest, is_of_recipes, standings, table, the_best
 from bpexp.report.selection import Study, spread
 
-__all__ = ["SMALL", "fewer", "in_lines", "judged_by", "net", "of_the_best", "ranking"]
+__all__ = ["SMALL", "accuracy", "fewer", "in_lines", "judged_by", "net", "of_the_best", "ranking"]
 
 MOST_DEPTHS = 4  # panels of the ranking
 MOST_RECIPES = 60  # rows, or panels
@@ -101,6 +101,12 @@ def _draw_ranking(ax: Axes, some: Sequence[Standing], places: dict[str, float]) 
             ax.axvline(standing.accuracy, color="black", linestyle=(0, (4, 3)), linewidth=0.9, label=PLAIN, zorder=1.5)
 
 
+def accuracy(row: "pd.Series[Any]") -> str:
+    """The test accuracy of a row of the table: 91.7 ± 0.3 %."""
+    mean, std = row["accuracy_mean"], row["accuracy_std"]
+    return "–" if np.isnan(mean) else words.percent(mean) if np.isnan(std) else f"{100 * mean:.1f} ± {100 * std:.1f} %"
+
+
 def judged_by(some: Sequence[Standing]) -> list[str]:
     """How learning rates were chosen, and which runs count."""
     sizes = sorted({len(standing.runs.runs) for standing in some})
@@ -113,19 +119,13 @@ def judged_by(some: Sequence[Standing]) -> list[str]:
     return notes
 
 
-def _accuracy(row: "pd.Series[Any]") -> str:
-    """91.7 ± 0.3 %."""
-    mean, std = row["accuracy_mean"], row["accuracy_std"]
-    return "–" if np.isnan(mean) else words.percent(mean) if np.isnan(std) else f"{100 * mean:.1f} ± {100 * std:.1f} %"
-
-
 def _ranking_sentence(some: Sequence[Standing]) -> str:
     deepest = at_the_deepest(some)
     frame = table(deepest)
     best, plain = frame.iloc[0], frame[frame["recipe"] == PLAIN]
-    text = f"At depth {best['depth']}, {net(best['recipe'])} ends highest, at {_percent(best['accuracy_mean'], best['accuracy_std'])} of the test set"
+    text = f"At depth {best['depth']}, {net(best['recipe'])} ends highest, at {accuracy(best)} of the test set"
     if len(plain) and best["recipe"] != PLAIN:
-        text += f", the plain net at {_percent(plain['accuracy_mean'].iloc[0], plain['accuracy_std'].iloc[0])}"
+        text += f", the plain net at {accuracy(plain.iloc[0])}"
     in_some, in_every = int((frame["reached"] > 0).sum()), int((frame["reached"] == frame["runs"]).sum())
     goal = f"of {len(frame)} recipes {in_some or 'none'} {'reaches' if in_some < 2 else 'reach'} {words.percent(GOOD)}"
     often = f" in some run, {in_every or 'none'} in every run" if in_some else ""
@@ -135,7 +135,9 @@ def _ranking_sentence(some: Sequence[Standing]) -> str:
 def _tables(some: Sequence[Standing]) -> list[Table]:
     """A table per depth, the greatest first.  Columns that have nothing to tell are left out."""
     found = []
-    for depth, frame in sorted(table(some).groupby("depth"), key=lambda pair: -pair[0]):
+    numbers = table(some)
+    for depth in sorted(numbers["depth"].unique(), reverse=True):
+        frame = numbers[numbers["depth"] == depth]
         columns = {head: [tell(row) for _, row in frame.iterrows()] for head, tell in COLUMNS_TOLD.items()}
         columns = {head: cells for head, cells in columns.items() if set(cells) != {"–"}}
         found.append(Table(f"depth {depth}", tuple(columns), tuple(zip(*columns.values(), strict=True))))
@@ -162,7 +164,7 @@ def _cost(row: "pd.Series[Any]") -> str:
 COLUMNS_TOLD: dict[str, Callable[["pd.Series[Any]"], str]] = {
     "recipe": lambda row: row["recipe"],
     "rank": lambda row: str(row["rank"]),
-    "test accuracy": _accuracy,
+    "test accuracy": accuracy,
     f"steps to {words.percent(GOOD)}": _reached,
     "learning rate η": lambda row: words.value(row["lr"]),
     "decades lost per layer, start": lambda row: _number(row, "decades_start"),

@@ -19,7 +19,6 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
-from mlflow.utils.uri import append_to_uri_path
 from sqlalchemy.exc import SQLAlchemyError
 
 from bpexp.config import RunConfig, keys
@@ -141,7 +140,7 @@ def _read(where: str, members: Sequence[Run], artifact: str, columns: Sequence[s
         if run.info.status != "FINISHED":
             continue
         try:
-            path = download_artifacts(artifact_uri=append_to_uri_path(run.info.artifact_uri, artifact), tracking_uri=where)
+            path = download_artifacts(artifact_uri=f"{str(run.info.artifact_uri).rstrip('/')}/{artifact}", tracking_uri=where)
         except (MlflowException, OSError):
             raise NoRunsError(f"{artifact} of run {run.info.run_id} is not at {run.info.artifact_uri}; was the folder moved or deleted?") from None
         frame = pd.read_parquet(path)
