@@ -31,8 +31,9 @@ def net(recipe: str) -> str:
 
 
 def in_lines(recipe: str, length: int) -> str:
-    """A name in lines of so many characters, broken between its changes."""
-    return "\n".join(wrap(recipe, length, break_long_words=False, break_on_hyphens=False))
+    """A name in lines of so many characters, broken between its changes, and after the = of one that is longer."""
+    parts = [change if len(change) <= length else change.replace("=", "= ") for change in recipe.split(" ")]
+    return "\n".join(wrap(" ".join(parts), length, break_long_words=False, break_on_hyphens=False))
 
 
 def fewer(recipes: Sequence[str]) -> tuple[list[str], list[str]]:

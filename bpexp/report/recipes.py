@@ -12,7 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from bpexp.config import GROUPS, RunConfig, flatten, written
+from bpexp.config import GROUPS, TABLES, RunConfig, flatten, written
+from bpexp.core.initializers import INITIALIZERS
 from bpexp.core.losses import LOSSES
 from bpexp.core.records import decades_per_layer
 from bpexp.report import words
@@ -24,6 +25,7 @@ PLAIN = "plain"  # the base: the recipe that all others are changes of
 GOOD = 0.9  # test accuracy: what a recipe is timed by
 FEWEST = 3  # recipes that are worth a ranking
 NO_PART = ("depth", "lr")  # of a recipe
+ORDER = {key: place for place, key in enumerate(TABLES)}
 
 Values = Mapping[str, Any]
 
@@ -48,8 +50,8 @@ def recipes(study: Study) -> dict[str, str]:
 
 
 def _told(values: Values, base: Values) -> Iterator[str]:
-    """A recipe's values but for those that it has from the base, and those that follow from another of its values."""
-    for key, value in values.items():
+    """A recipe's values but for those that it has from the base, and those that follow from another of its values, in the tables' order."""
+    for key, value in sorted(values.items(), key=lambda pair: ORDER.get(pair[0].partition(".")[0], len(ORDER))):
         if value != _expected(key, values, base):
             text = written(value)
             yield f"{key.removesuffix('.name')}={text.removesuffix('.0') if isinstance(value, float) else text}"
@@ -57,6 +59,8 @@ def _told(values: Values, base: Values) -> Iterator[str]:
 
 def _expected(key: str, values: Values, base: Values) -> Any:
     """The value that nobody had to ask for: where the name that fills a key in (optimizer.name, the loss) is not the base's, what it fills in."""
+    if key == "init.sigma_w2" and INITIALIZERS[values.get("init.name", RunConfig().init.name)].solved:
+        return values[key]
     group, _, entry = key.partition(".")
     if key == "output" and values.get("loss") != base.get("loss"):
         return LOSSES[values["loss"]].default_output
