@@ -365,6 +365,22 @@ def test_every_key_is_explained(key: str) -> None:
         ({"init": {"name": "he", "sigma_w2": 2.0}}, {"init.sigma_w2"}),
         ({"init": {"sigma_b2": 0.1}}, {"init.sigma_b2"}),
         ({"tracking": {"experiment": "  "}}, {"tracking.experiment"}),
+        ({"init": {"name": "critical", "sigma_w2": 100.0}}, {"init.sigma_w2"}),  # it is solved for
+        ({"init": {"name": "critical"}, "activation": "softplus"}, {"init"}),  # there is no critical point
+        ({"init": {"name": "critical", "sigma_b2": 0.1}, "activation": "relu", "bias": True}, {"init"}),
+        ({"init": {"name": "shifted_critical"}}, {"bias"}),
+        ({"init": {"name": "shifted_critical"}, "activation": "tanh"}, {"bias", "activation"}),
+        ({"init": {"name": "sussillo"}}, {"activation"}),
+        ({"init": {"orthogonal": True}}, {"init.orthogonal"}),
+        ({"norm": "batch", "batch_size": 1}, {"batch_size"}),
+        ({"norm": "layer", "width": 1}, {"width"}),
+        ({"skip": {"every": 2}}, {"skip.every"}),
+        ({"skip": {"name": "residual", "every": 9}}, {"skip.every"}),
+        ({"optimizer": {"momentum": 0.9}}, {"optimizer.momentum"}),
+        ({"optimizer": {"name": "momentum", "beta1": 0.9, "eps": 1e-8}}, {"optimizer.beta1", "optimizer.eps"}),
+        ({"optimizer": {"name": "adam", "eps": 1e-60}}, {"optimizer.eps"}),
+        ({"schedule": {"warmup": 10}}, {"schedule.warmup"}),
+        ({"schedule": {"name": "warmup", "warmup": 1001}}, {"schedule.warmup"}),
         (
             {"output": "softmax", "init": {"sigma_w2": 1.0, "sigma_b2": 1.0}, "tracking": {"experiment": ""}},
             {"output", "init.sigma_w2", "init.sigma_b2", "tracking.experiment"},
@@ -388,6 +404,17 @@ def test_combinations_that_make_no_sense(values: dict[str, Any], expected: set[s
         {"init": {"name": "gaussian", "sigma_w2": 4.0}},
         {"init": {"name": "orthogonal", "sigma_w2": 0.5}},
         {"bias": True, "init": {"sigma_b2": 0.1}},
+        {"init": {"name": "critical"}},
+        {"init": {"name": "critical", "sigma_w2": 103.008}},  # as one would read it off a page
+        {"init": {"name": "critical", "sigma_b2": 0.05, "orthogonal": True}, "activation": "tanh", "bias": True},
+        {"init": {"name": "shifted_critical"}, "bias": True},
+        {"norm": "batch", "batch_size": 2},
+        {"norm": "batch", "batch_size": "full"},
+        {"norm": "layer", "batch_size": 1},
+        {"skip": {"name": "residual", "every": 8}},
+        {"skip": {"name": "rezero"}, "depth": 1},
+        {"optimizer": {"name": "adam", "eps": 1e-60}, "dtype": "float64"},
+        {"optimizer": {"clip": 1.0, "weight_decay": 0.1}, "schedule": {"name": "cosine", "warmup": 1000}},
     ],
 )
 def test_combinations_that_make_sense(values: dict[str, Any]) -> None:

@@ -395,6 +395,24 @@ def test_weights_batches_and_data_have_seeds_of_their_own() -> None:
     assert small(seed=5).dataset.checksum == small().dataset.checksum != small(data=replace(SMALL, seed=1)).dataset.checksum
 
 
+def test_batch_norm_needs_more_than_one_sample() -> None:
+    data = replace(SMALL, samples=4, test_fraction=0.75)
+    (fault,) = refused(config(norm="batch", batch_size="full", data=data))
+    assert str(fault) == "norm=batch: needs batches of at least 2, and data=synthetic has 1 training sample"
+    assert prepare(config(norm="layer", batch_size="full", data=data)).batch_size == 1
+
+
+def test_what_is_solved_for_is_part_of_the_run() -> None:
+    """The variance at the critical point: handed to the weights, told among the parameters, covered by the fingerprint."""
+    run = small(activation="tanh", bias=True, init=InitConfig("critical", sigma_b2=0.05))
+    assert run.config.init.sigma_w2 == pytest.approx(1.76095, abs=5e-6)
+    assert run.fingerprint == small(activation="tanh", bias=True, init=replace(run.config.init)).fingerprint
+    assert run.fingerprint != small(activation="tanh", bias=True, init=InitConfig("critical")).fingerprint
+    tanh, sigmoid = InitConfig("critical"), InitConfig("shifted_critical")
+    assert small(activation="tanh", init=tanh).config.init.sigma_w2 == pytest.approx(1.0, abs=1e-9)
+    assert small(activation="sigmoid", bias=True, init=sigmoid).config.init.sigma_w2 == pytest.approx(16.0, abs=1e-8)
+
+
 @pytest.mark.parametrize(("name", "given"), [("xavier", {}), ("standard", {}), ("gaussian", {"sigma_w2": 7.0}), ("orthogonal", {"sigma_w2": 0.3})])
 def test_weights_start_from_the_initializer_and_biases_from_their_variance(name: str, given: dict[str, Any]) -> None:
     """With a learning rate too small to move a weight, the last weights are the first."""

@@ -151,19 +151,19 @@ def write(study: Study, out: Path) -> Iterator[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     yield save_text(folder / RANKING, table(standings(study)).to_csv(index=False))
     with style():
-        yield _save(ranking(study), folder / PICTURE)
+        yield _save(ranking(study), folder / PICTURE, 2 * DPI)
     names = {_changes(recipe): recipe for recipe in recipes(study).values()}
     figures = {figure_name(key, name): recipe_words(key, name) for key, rows in TABLES.items() for name in rows}
     for name, changes in figures.items():
         if changes in names:
             with style():
-                yield _save(recipe_panel(study, names[changes]), folder / name)
+                yield _save(recipe_panel(study, names[changes]), folder / name, DPI)
     yield save_text(out / PAGE, page(pd.read_csv(folder / RANKING)))
 
 
-def _save(picture: Picture, path: Path) -> Path:
+def _save(picture: Picture, path: Path, dpi: int) -> Path:
     with style():
-        picture.figure.savefig(path, dpi=DPI)
+        picture.figure.savefig(path, dpi=dpi)
     return path
 
 
