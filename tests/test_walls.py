@@ -36,7 +36,7 @@ OWNERS = {
 KNOWS = {
     "bpexp.core": (),
     "bpexp.theory": ("bpexp.core.activations", "bpexp.core.arrays"),
-    "bpexp.config": ("bpexp.core",),
+    "bpexp.config": ("bpexp.core", "bpexp.theory"),
     "bpexp.datasets": ("bpexp.config", "bpexp.core"),
     "bpexp.cli": ("bpexp.config",),
     "bpexp.experiment": ("bpexp.config", "bpexp.core", "bpexp.datasets", "bpexp.theory"),

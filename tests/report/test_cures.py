@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -54,7 +55,13 @@ def test_an_option_is_found_by_the_words_that_it_takes() -> None:
 
 
 def test_a_study_becomes_a_page_with_its_numbers(tmp_path: Path) -> None:
-    recipes = ({}, {"activation": "relu"}, {"init.name": "he"}, {"activation": "relu", "init.name": "he"}, {"norm": "batch"})
+    recipes: tuple[dict[str, Any], ...] = (
+        {},
+        {"activation": "relu"},
+        {"init.name": "he"},
+        {"activation": "relu", "init.name": "he"},
+        {"norm": "batch"},
+    )
     some = Study(runs_of([parse(RunConfig, nested(DEFAULTS | values | {"depth": 6, "seed": seed})) for values in recipes for seed in (0, 1)]))
     names = [path.relative_to(tmp_path).as_posix() for path in write(some, tmp_path)]
     assert names == [

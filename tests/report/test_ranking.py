@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 from math import inf
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +18,7 @@ from bpexp.report.recipes import PLAIN, Standing, is_of_recipes, recipes, standi
 from bpexp.report.selection import Study
 from tests.report.studies import DEFAULTS, nested, runs_of, study, with_runs
 
-RECIPES = {
+RECIPES: dict[str, dict[str, Any]] = {
     "plain": {},
     "activation=relu": {"activation": "relu"},
     "activation=relu init=he": {"activation": "relu", "init.name": "he"},
@@ -51,6 +53,12 @@ def tuned() -> Study:
 def standing(some: Study, recipe: str, depth: int) -> Standing:
     (found,) = [it for it in standings(some) if (it.recipe, it.depth) == (recipe, depth)]
     return found
+
+
+def numbers(some: Study) -> dict[tuple[int, str], dict[str, Any]]:
+    """The rows of the table, by depth and recipe."""
+    rows: list[dict[str, Any]] = table(standings(some)).to_dict("records")  # type: ignore[assignment]
+    return {(row["depth"], row["recipe"]): row for row in rows}
 
 
 def test_a_recipe_is_named_by_what_one_types(tuned: Study) -> None:
@@ -96,10 +104,10 @@ def test_a_learning_rate_that_diverges_is_not_the_best() -> None:
 
 
 def test_numbers_are_those_of_the_runs(tuned: Study) -> None:
-    found = table(standings(tuned)).set_index(["depth", "recipe"])
+    found = numbers(tuned)
     runs = tuned.runs.runs.set_index("run_id")
     for it in standings(tuned):
-        chosen, row = runs.loc[list(it.runs.runs)], found.loc[it.depth, it.recipe]
+        chosen, row = runs.loc[list(it.runs.runs)], found[it.depth, it.recipe]
         for name, column in (("accuracy", "final_accuracy_test"), ("decades_start", "delta_decades_per_layer")):
             assert row[f"{name}_mean"] == pytest.approx(np.mean(chosen[column]), rel=1e-12)
             assert row[f"{name}_std"] == pytest.approx(np.std(chosen[column], ddof=1), rel=1e-9, abs=1e-12)
@@ -111,9 +119,11 @@ def test_numbers_are_those_of_the_runs(tuned: Study) -> None:
             slopes.append(np.polyfit(range(len(inner)), inner, 1)[0])
         assert row["decades_end_mean"] == pytest.approx(np.mean(slopes), rel=1e-9)
         assert (row["lr"], row["runs"], row["diverged"]) == (WINNER, len(SEEDS), 0)
-    for _, rows in found.groupby("depth"):
-        assert list(rows["accuracy_mean"]) == sorted(rows["accuracy_mean"], reverse=True)
-        assert list(rows["rank"]) == [1 + int((rows["accuracy_mean"] > mean).sum()) for mean in rows["accuracy_mean"]]
+    for depth in DEPTHS:
+        rows = [row for row in found.values() if row["depth"] == depth]
+        means = [row["accuracy_mean"] for row in rows]
+        assert means == sorted(means, reverse=True)
+        assert [row["rank"] for row in rows] == [1 + sum(other > mean for other in means) for mean in means]
 
 
 def test_steps_to_90_percent_are_of_the_runs_that_got_there(tuned: Study) -> None:
@@ -128,7 +138,7 @@ def test_steps_to_90_percent_are_of_the_runs_that_got_there(tuned: Study) -> Non
     first = [min((at for at in known if at >= step), default=inf) for step in reached.values()]
     changed = Study(replace(tuned.runs, curves=curves))
     assert standing(changed, "activation=relu", 5).steps_to_good == first
-    row = table(standings(changed)).set_index(["depth", "recipe"]).loc[5, "activation=relu"]
+    row = numbers(changed)[5, "activation=relu"]
     assert (row["reached"], row["steps_median"], row["steps_mean"]) == (2, np.mean(first[:2]), np.mean(first[:2]))
 
 
@@ -136,19 +146,16 @@ def test_a_steps_time_is_told_over_the_plain_nets_at_the_same_depth(tuned: Study
     assert "cost" not in table(standings(tuned))  # older sweeps have no times
     names, frame = recipes(tuned), tuned.runs.runs
     seconds = [depth * (3.0 if names[run] == "optimizer=adam" else 2.0) for run, depth in zip(frame["run_id"], frame["depth"], strict=True)]
-    cost = table(standings(with_runs(tuned, "step_seconds", seconds))).set_index(["depth", "recipe"])["cost"]
-    assert {cost[depth, "optimizer=adam"] for depth in DEPTHS} == {1.5}
-    assert set(cost.drop("optimizer=adam", level=1)) == {1.0}
+    found = numbers(with_runs(tuned, "step_seconds", seconds))
+    assert {(recipe == "optimizer=adam", row["cost"]) for (_, recipe), row in found.items()} == {(True, 1.5), (False, 1.0)}
 
 
 def test_runs_that_diverged_are_counted_and_marked(tuned: Study) -> None:
     it = standing(tuned, "skip=scaled", 6)
-    outcomes = [
-        "diverged" if run == it.runs.runs[0] else outcome for run, outcome in zip(tuned.runs.runs["run_id"], tuned.frame["outcome"], strict=True)
-    ]
-    changed = with_runs(tuned, "outcome", outcomes)
-    found = table(standings(changed)).set_index(["depth", "recipe"])["diverged"]
-    assert found[6, "skip=scaled"] == found.sum() == 1
+    frame = tuned.runs.runs
+    changed = with_runs(tuned, "outcome", list(frame["outcome"].where(frame["run_id"] != it.runs.runs[0], "diverged")))
+    assert [key for key, row in numbers(changed).items() if row["diverged"]] == [(6, "skip=scaled")]
+    assert numbers(changed)[6, "skip=scaled"]["diverged"] == 1
     picture = next(picture for entry, picture in draw(changed) if entry.name == "ranking")
     marks = [line for ax in picture.figure.axes for line in ax.get_lines() if line.get_label() == "diverged" and len(np.asarray(line.get_xdata()))]
     assert len(marks) == 1
@@ -161,14 +168,14 @@ def test_a_grid_has_no_recipes() -> None:
         assert not {"ranking", "recipe_profiles"} & {entry.name for entry, _ in draw(some)}
 
 
-def test_the_pictures_show_every_recipe_and_the_page_ranks_them(tuned: Study, tmp_path: pytest.TempPathFactory) -> None:
-    folder = tmp_path / "report"  # type: ignore[operator]
+def test_the_pictures_show_every_recipe_and_the_page_ranks_them(tuned: Study, tmp_path: Path) -> None:
+    folder = tmp_path / "report"
     names = {path.name for path in write(tuned.runs, folder)}
     assert {"ranking.csv", "ranking.png", "recipe_profiles.svg", "index.html"} <= names
     written = pd.read_csv(folder / "ranking.csv")
     pd.testing.assert_frame_equal(written, table(standings(tuned)), check_exact=True, check_dtype=False)
     page = (folder / "index.html").read_text()
-    assert all(f"<td>{recipe}</td>" in page for recipe in RECIPES)
+    assert all(f'<th scope="row">{recipe}</th>' in page for recipe in RECIPES)
     profiles = next(picture for entry, picture in draw(tuned) if entry.name == "recipe_profiles")
     titles = [ax.get_title(loc="left").replace("= ", "=").split() for ax in profiles.figure.axes]
     assert sorted(map(" ".join, titles)) == sorted(RECIPES)
