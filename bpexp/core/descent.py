@@ -7,6 +7,7 @@ with its rate, the learning rate times that unit: computed in float64, so that i
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from math import nan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from bpexp.core.network import Arena, Gradients, Parameters
 from bpexp.core.optimizers import OPTIMIZERS, Block, Optimizer, log2_clip
 
 __all__ = ["Descent", "Method"]
+
+
+Clip = tuple[Float64s, Ints]
 
 
 def constant(_step: int) -> float:
@@ -38,17 +42,15 @@ class Scale:
     def __init__(self, exponent: Ints, dtype: np.dtype) -> None:
         self.exponent = exponent
         self.unit64: Float64s = np.empty(exponent.shape)
-        self.rate64: Float64s = np.empty(exponent.shape)
         self.unit: Array = np.empty(exponent.shape, dtype)
         self.rate: Array = np.empty(exponent.shape, dtype)
 
-    def update(self, lr: Float64s, clip: tuple[Float64s, Ints]) -> None:
+    def update(self, lr: Float64s, clip: Clip | None) -> None:
         """`clip` = (mantissa, exponent) is the factor of clipping, which alone may lie below the range of float64."""
-        mantissa, exponent = clip
-        np.ldexp(mantissa, self.exponent + exponent, out=self.unit64)
-        np.multiply(self.unit64, lr, out=self.rate64)
+        mantissa, exponent = (1.0, self.exponent) if clip is None else (clip[0], self.exponent + clip[1])
+        np.ldexp(mantissa, exponent, out=self.unit64)
+        np.multiply(self.unit64, lr, out=self.rate, casting="same_kind")
         np.copyto(self.unit, self.unit64, casting="same_kind")
-        np.copyto(self.rate, self.rate64, casting="same_kind")
 
 
 class Descent:
@@ -58,6 +60,7 @@ class Descent:
         self.method, self.gradients = method, gradients
         self.lr64: Float64s = lr[:, None]
         self.lr: Array = np.empty((len(lr), 1, 1, 1), gradients.peak.dtype)
+        self.factor, self.scheduled = nan, self.lr64  # the schedule's last factor, the learning rates times it
         self.moments = [tuple(np.zeros_like(arena.values) for _ in range(method.optimizer.moments)) for arena in parameters.arenas]
         scales = {id(exponent): Scale(exponent, self.lr.dtype) for exponent in gradients.exponents.values()}
         self.scales = list(scales.values())
@@ -71,17 +74,19 @@ class Descent:
 
     def step(self, step: int) -> None:
         """The update after `step` others."""
-        lr = self.lr64 * self.method.factor(step)
-        np.copyto(self.lr[:, :, 0, 0], lr, casting="same_kind")
-        clip = self._clip()
+        factor = self.method.factor(step)
+        if factor != self.factor:
+            self.factor, self.scheduled = factor, self.lr64 * factor
+            np.copyto(self.lr[:, :, 0, 0], self.scheduled, casting="same_kind")
+        clip = None if self.method.clip is None else self._clip(self.method.clip)
         for scale in self.scales:
-            scale.update(lr, clip)
+            scale.update(self.scheduled, clip)
         for block in self.blocks:
             self.rule(block, step + 1)  # the first update is number 1
 
-    def _clip(self) -> tuple[Float64s, Ints]:
+    def _clip(self, limit: float) -> Clip:
         """The factor of clipping as mantissa * 2**exponent, (R, 1) each."""
-        log2 = np.zeros_like(self.lr64) if self.method.clip is None else log2_clip(self._log2_norms(), self.method.clip)[:, None]
+        log2 = log2_clip(self._log2_norms(), limit)[:, None]
         whole = np.floor(log2)
         return np.exp2(log2 - whole), whole.astype(np.int64)
 
