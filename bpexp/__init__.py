@@ -6,7 +6,7 @@ command line.
 
 from typing import TYPE_CHECKING, Any
 
-from bpexp.config import ConfigError, DataConfig, InitConfig, OptimizerConfig, RunConfig, TrackingConfig
+from bpexp.config import ConfigError, DataConfig, InitConfig, OptimizerConfig, RunConfig, ScheduleConfig, SkipConfig, TrackingConfig
 from bpexp.core.records import Records
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ __all__ = [
     "Records",
     "RunConfig",
     "Runs",
+    "ScheduleConfig",
+    "SkipConfig",
     "TrackingConfig",
     "load_runs",
     "train",

@@ -90,7 +90,7 @@ def recipe_words(key: str, name: str) -> frozenset[str]:
 
 def page(ranking: pd.DataFrame) -> str:
     """The page, from the tables and the numbers of a ranking."""
-    return "\n".join([INTRODUCTION, *(line for key in TABLES for line in _section(key, ranking))])
+    return "\n".join([INTRODUCTION, *(line for key in TABLES for line in _section(key, ranking)), *_combined(ranking), ""])
 
 
 def _section(key: str, ranking: pd.DataFrame) -> Iterator[str]:
@@ -110,6 +110,19 @@ def _entry(key: str, name: str, row: Row, ranking: pd.DataFrame) -> Iterator[str
     yield f"- **Source**: {row.source}" + (f" (needs {needed})" if needed else "")
     yield f"- **Measured**: {_measured(ranking[ranking['recipe'].map(_changes) == changes])}"
     yield from ("", f"![Gradient norm over the layers with {key}={name}]({FOLDER}/{figure_name(key, name)})", "")
+
+
+def _combined(ranking: pd.DataFrame) -> Iterator[str]:
+    """A table of the recipes that are more than one option and what it needs, the best at the greatest depth first."""
+    alone = {recipe_words(key, name) for key, rows in TABLES.items() for name in rows}
+    more = ranking[~ranking["recipe"].map(_changes).isin(alone)].sort_values(["depth", "rank"])
+    depths = sorted(more["depth"].unique())
+    yield from ("## Combined", "", "Test accuracy of recipes with several changes, and of changes of a single key that no table holds.", "")
+    yield "| recipe |" + "".join(f" depth {depth} |" for depth in depths)
+    yield "| --- |" + " ---: |" * len(depths)
+    for recipe in more.loc[more["depth"] == max(depths, default=0), "recipe"]:
+        rows = more[more["recipe"] == recipe].set_index("depth")
+        yield f"| `{recipe}` |" + "".join(f" {accuracy(rows.loc[depth])} |" if depth in rows.index else " – |" for depth in depths)
 
 
 def _changes(recipe: str) -> frozenset[str]:
