@@ -103,7 +103,7 @@ def render(study: Study, pictures: Sequence[Shown]) -> str:
         experiment_id=study.runs.experiment_id,
         summary=_summary(study),
         swept=_swept(study),
-        follows=[(_words(key), _words(leader)) for key, leader in study.follows.items()],
+        follows=_followers(study),
         fixed=[(_words(name), words.value(value)) for name, value in study.fixed.items()],
         pictures=pictures,
         heads=["run", *columns.values(), *(head for head, _ in NUMBERS.values()), "outcome"],
@@ -137,6 +137,12 @@ def _summary(study: Study) -> str:
         statuses = bare["status"].str.lower().value_counts(sort=False).sort_index()
         text += f" Not in the pictures, for want of records: {words.listing(f'{n:,} {status}' for status, n in statuses.items())}."
     return text
+
+
+def _followers(study: Study) -> list[str]:
+    """A sentence for each key that decides on others."""
+    led = {leader: [_words(key) for key, other in study.follows.items() if other == leader] for leader in study.follows.values()}
+    return [f"The {words.listing(keys)} {'differs' if len(keys) == 1 else 'differ'} with the {_words(leader)}." for leader, keys in led.items()]
 
 
 def _columns(study: Study) -> dict[str, str]:

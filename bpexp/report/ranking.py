@@ -150,7 +150,7 @@ def _number(row: "pd.Series[Any]", name: str) -> str:
     mean, std = row[f"{name}_mean"], row[f"{name}_std"]
     if np.isnan(mean):
         return "–"
-    return f"{mean:.2f}{'' if np.isnan(std) else f' ± {std:.2f}'}".replace("-", words.MINUS)
+    return f"{round(mean, 2) + 0.0:.2f}{'' if np.isnan(std) else f' ± {std:.2f}'}".replace("-", words.MINUS)
 
 
 def _reached(row: "pd.Series[Any]") -> str:
