@@ -218,7 +218,7 @@ def _method(config: RunConfig) -> Method:
     keys = _given(config.schedule, schedule)
 
     def factor(step: int) -> float:
-        return schedule.rule(step, config.steps, **keys)
+        return float(schedule.rule(step, config.steps, **keys))
 
     return Method(optimizer, _given(config.optimizer, optimizer), config.optimizer.clip, factor)
 

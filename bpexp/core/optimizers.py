@@ -11,15 +11,13 @@ The keyword arguments of a rule are the keys that it takes from the configuratio
 of PyTorch's optimizers of the same names, so that runs can be compared.
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import sqrt
-from typing import Any
 
 import numpy as np
 
 from bpexp.core.arrays import Array, Float64s
-from bpexp.core.rows import Row, parameters
+from bpexp.core.rows import RuleRow
 
 __all__ = ["OPTIMIZERS", "Block", "Optimizer", "log2_clip"]
 
@@ -126,19 +124,10 @@ def log2_clip(log2_norms: Float64s, limit: float) -> Float64s:
 
 
 @dataclass(frozen=True)
-class Optimizer(Row):
+class Optimizer(RuleRow):
     """A row: the rule, and how many moments it keeps of each weight."""
 
-    rule: Callable[..., None]
     moments: int
-
-    @property
-    def name(self) -> str:
-        return self.rule.__name__
-
-    @property
-    def keys(self) -> Mapping[str, Any]:
-        return parameters(self.rule, after=2)
 
 
 OPTIMIZERS: dict[str, Optimizer] = {
@@ -147,7 +136,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
         Optimizer(
             sgd,
             moments=0,
-            lr=(0.03, 0.3, 3.0),
+            lr=(0.01, 0.1, 1.0),
             equation="W ← W − η g",
             effect="A layer moves as far as its gradient is large: where the deltas have shrunk by 10⁻⁶, so have the steps.",
             source="Robbins & Monro 1951",

@@ -10,7 +10,7 @@ from inspect import signature
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["Row", "parameters"]
+__all__ = ["Row", "RuleRow", "parameters"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +32,21 @@ class Row:
     def keys(self) -> Mapping[str, Any]:
         """The keys of its group that it takes from the configuration, with their defaults (None: it has none)."""
         return {}
+
+
+@dataclass(frozen=True)
+class RuleRow(Row):
+    """A row that is a function, `rule`, of two arguments that the core gives and of keys that the configuration gives."""
+
+    rule: Callable[..., Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.rule.__name__)
+
+    @property
+    def keys(self) -> Mapping[str, Any]:
+        return parameters(self.rule, after=2)
 
 
 @cache  # asked several times for each of a sweep's jobs

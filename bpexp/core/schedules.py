@@ -4,12 +4,9 @@ A rule answers with the factor of the update after `step` others, of `steps` in 
 the configuration (`schedule.warmup=50`).
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from math import cos, pi
-from typing import Any
 
-from bpexp.core.rows import Row, parameters
+from bpexp.core.rows import RuleRow
 
 __all__ = ["SCHEDULES", "Schedule"]
 
@@ -37,19 +34,8 @@ def cosine(step: int, steps: int, floor: float = 0.0, warmup: int = 0) -> float:
     return floor + (1.0 - floor) * 0.5 * (1.0 + cos(pi * part))
 
 
-@dataclass(frozen=True)
-class Schedule(Row):
+class Schedule(RuleRow):
     """A row: the rule."""
-
-    rule: Callable[..., float]
-
-    @property
-    def name(self) -> str:
-        return self.rule.__name__
-
-    @property
-    def keys(self) -> Mapping[str, Any]:
-        return parameters(self.rule, after=2)
 
 
 SCHEDULES: dict[str, Schedule] = {

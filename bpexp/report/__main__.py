@@ -8,8 +8,8 @@ from typing import Annotated
 
 from pydantic import Strict
 
-from bpexp.cli import REFUSED, arguments, refuse
-from bpexp.config import ConfigError, Fault, Help
+from bpexp.cli import REFUSED, arguments
+from bpexp.config import Help
 
 __all__ = ["ReportConfig", "main"]
 
@@ -29,7 +29,7 @@ class ReportConfig:
 def main(argv: Sequence[str]) -> int:
     """Write the report; the exit code."""
     config = arguments(ReportConfig, argv, DESCRIPTION)
-    from bpexp.report.page import folder_name, write  # after the arguments: --help and refusals need no MLflow
+    from bpexp.report.page import folder_name, told, write  # after the arguments: --help and refusals need no MLflow
     from bpexp.tracking.reader import NoRunsError, load_runs
 
     try:
@@ -37,13 +37,7 @@ def main(argv: Sequence[str]) -> int:
     except NoRunsError as error:
         print(f"bpexp: {error}", file=sys.stderr)
         return REFUSED
-    folder = Path(config.out) / folder_name(runs)
-    try:
-        for path in write(runs, folder):
-            print(path)
-    except OSError as error:
-        refuse(ConfigError([Fault("out", config.out, f"cannot be written to ({error.strerror or error})")]))
-    return 0
+    return told(write(runs, Path(config.out) / folder_name(runs)), config.out)
 
 
 if __name__ == "__main__":

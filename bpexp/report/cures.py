@@ -17,7 +17,7 @@ from bpexp.cli import REFUSED, arguments, refuse
 from bpexp.config import GROUPS, TABLES, ConfigError, Fault, Help, RunConfig, flatten, written
 from bpexp.core.rows import Row
 from bpexp.report import words
-from bpexp.report.page import save_text
+from bpexp.report.page import save_text, told
 from bpexp.report.picture import Picture, style
 from bpexp.report.ranking import accuracy, ranking
 from bpexp.report.recipe_profiles import recipe_panel
@@ -193,12 +193,7 @@ def main(argv: Sequence[str]) -> int:
     if not is_of_recipes(study):
         must = f"{study.runs.sweep_name} has no recipes to compare; `python -m bpexp study=cures` runs some"
         refuse(ConfigError([Fault("sweep", config.sweep, must)]))
-    try:
-        for path in write(study, Path(config.out)):
-            print(path)
-    except OSError as error:
-        refuse(ConfigError([Fault("out", config.out, f"cannot be written to ({error.strerror or error})")]))
-    return 0
+    return told(write(study, Path(config.out)), config.out)
 
 
 if __name__ == "__main__":

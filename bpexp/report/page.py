@@ -14,6 +14,8 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from matplotlib.figure import Figure
 
+from bpexp.cli import refuse
+from bpexp.config import ConfigError, Fault
 from bpexp.report import words
 from bpexp.report.figures import PICTURES, draw
 from bpexp.report.picture import Table, style
@@ -21,7 +23,7 @@ from bpexp.report.recipes import is_of_recipes, standings, table
 from bpexp.report.selection import SYMBOLS, Key, Study
 from bpexp.tracking.reader import Runs
 
-__all__ = ["Shown", "folder_name", "render", "save_text", "write"]
+__all__ = ["Shown", "folder_name", "render", "save_text", "told", "write"]
 
 FORMATS: dict[str, dict[str, Any]] = {"png": {}, "svg": {"metadata": {"Date": None}}}
 ALWAYS_TOLD = ("depth", "width", "lr", "seed")  # of each run, besides what was swept
@@ -77,6 +79,16 @@ def _save(figure: Figure, folder: Path, name: str) -> Iterator[Path]:
         with style():
             figure.savefig(path, **options)
         yield path
+
+
+def told(files: Iterator[Path], out: str) -> int:
+    """Print each file as it is written; the exit code.  Refused in a line where `out` can't be written to."""
+    try:
+        for path in files:
+            print(path)
+    except OSError as error:
+        refuse(ConfigError([Fault("out", out, f"cannot be written to ({error.strerror or error})")]))
+    return 0
 
 
 def save_text(path: Path, text: str) -> Path:

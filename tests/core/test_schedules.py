@@ -19,7 +19,7 @@ OTHER_KEYS: dict[str, st.SearchStrategy[dict[str, float]]] = {
 
 
 def factor(name: str, step: int, steps: int, **keys: float) -> float:
-    return SCHEDULES[name].rule(step, steps, **keys)
+    return float(SCHEDULES[name].rule(step, steps, **keys))
 
 
 @pytest.mark.parametrize("step", [0, 500, 999])
