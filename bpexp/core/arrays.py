@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Array", "Float64s", "Ints", "flat", "log2_norm", "pull_into_range"]
+__all__ = ["Array", "Float64s", "Ints", "flat", "log2_norm", "pull_into_range", "square_sum"]
 
 Array = NDArray[np.floating[Any]]
 Float64s = NDArray[np.float64]
@@ -43,14 +43,20 @@ def pull_into_range(x: Array, scratch: Array, peak: Array) -> Ints | int:
 
 
 def log2_norm(x: Array, exponents: Ints | int = 0) -> Float64s:
-    """log2 of the Euclidean norm of x * 2**exponents, run by run: shape (R,), -inf for a norm of exactly zero.
+    """log2 of the Euclidean norm of x * 2**exponents, run by run: shape (R,), -inf for a norm of exactly zero."""
+    squares, scale = square_sum(x)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(0.5 * np.log2(squares) + scale + exponents, dtype=np.float64)
+
+
+def square_sum(x: Array) -> tuple[Float64s, Ints]:
+    """The sum of the squares of x / 2**scale, run by run, and scale: shape (R,) each.
 
     The largest entry is scaled to about 1 before anything is squared, so the sum neither over- nor underflows in
     either dtype; what squaring still loses lies 2**-500 below the largest entry.
     """
     rows = flat(x).astype(np.float64)
-    peak = np.abs(rows).max(axis=1)
-    _, scale = np.frexp(peak)
+    _, scale = np.frexp(np.abs(rows).max(axis=1))
     np.ldexp(rows, -scale[:, None], out=rows)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(0.5 * np.log2(np.square(rows).sum(axis=1)) + scale + exponents, dtype=np.float64)
+    with np.errstate(invalid="ignore"):
+        return np.square(rows).sum(axis=1), scale

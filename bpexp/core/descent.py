@@ -12,9 +12,9 @@ from math import nan
 import numpy as np
 from numpy.typing import NDArray
 
-from bpexp.core.arrays import Array, Float64s, Ints, log2_norm
+from bpexp.core.arrays import Array, Float64s, Ints, square_sum
 from bpexp.core.network import Arena, Gradients, Parameters
-from bpexp.core.optimizers import OPTIMIZERS, Block, Optimizer, log2_clip
+from bpexp.core.optimizers import OPTIMIZERS, Block, Optimizer, clip_factor
 
 __all__ = ["Descent", "Method"]
 
@@ -86,14 +86,11 @@ class Descent:
 
     def _clip(self, limit: float) -> Clip:
         """The factor of clipping as mantissa * 2**exponent, (R, 1) each."""
-        log2 = log2_clip(self._log2_norms(), limit)[:, None]
-        whole = np.floor(log2)
-        return np.exp2(log2 - whole), whole.astype(np.int64)
-
-    def _log2_norms(self) -> Float64s:
-        """The norms of all gradients, (R, arrays)."""
         grad = self.gradients
-        return np.stack([log2_norm(view, grad.exponents[arena.kind][:, k]) for arena in grad.arenas for k, view in arena.views()], axis=1)
+        parts = [(*square_sum(view), grad.exponents[arena.kind][:, k]) for arena in grad.arenas for k, view in arena.views()]
+        squares, scales, exponents = (np.stack(numbers, axis=1) for numbers in zip(*parts, strict=True))
+        mantissa, exponent = clip_factor(squares, scales + exponents, limit)
+        return mantissa[:, None], exponent[:, None]
 
     def clear(self, runs: NDArray[np.bool]) -> None:
         """Forget the moments of runs that have diverged."""

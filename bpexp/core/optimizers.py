@@ -16,10 +16,10 @@ from math import sqrt
 
 import numpy as np
 
-from bpexp.core.arrays import Array, Float64s
+from bpexp.core.arrays import Array, Float64s, Ints
 from bpexp.core.rows import RuleRow
 
-__all__ = ["OPTIMIZERS", "Block", "Optimizer", "log2_clip"]
+__all__ = ["OPTIMIZERS", "Block", "Optimizer", "clip_factor"]
 
 
 @dataclass(frozen=True)
@@ -112,15 +112,18 @@ def _descend(block: Block, direction: Array) -> None:
     np.subtract(block.weights, direction, out=block.weights)
 
 
-def log2_clip(log2_norms: Float64s, limit: float) -> Float64s:
-    """log2 of min(1, limit / ‖g‖) for each run, ‖g‖ being the norm of all gradients together, from the log2 of each one's norm (R, arrays).
+def clip_factor(squares: Float64s, exponents: Ints, limit: float) -> tuple[Float64s, Ints]:
+    """min(1, limit / ‖g‖) of each run as mantissa * 2**exponent, (R,) each, ‖g‖ being the norm of all gradients together.
 
-    Norms beyond the range of float64 are no matter: the largest is taken out before any is squared (Pascanu, Mikolov & Bengio 2013, algorithm 1).
+    ‖g‖² is the sum of `squares` * 4**`exponents`, (R, arrays) each: it may lie beyond the range of float64, and the factor below it
+    (Pascanu, Mikolov & Bengio 2013, algorithm 1).
     """
-    largest = np.maximum(log2_norms.max(axis=1), -1e9)  # all of them 0: a number in the place of -inf
-    with np.errstate(divide="ignore"):
-        log2_norm = largest + 0.5 * np.log2(np.square(np.exp2(log2_norms - largest[:, None])).sum(axis=1))
-    return np.asarray(np.minimum(0.0, np.log2(limit) - log2_norm))
+    counted = np.where(squares > 0.0, exponents, np.iinfo(np.int32).min)  # what is 0 is no measure of the others
+    largest = counted.max(axis=1)
+    norm = np.sqrt(np.ldexp(squares, 2 * (counted - largest[:, None])).sum(axis=1))
+    with np.errstate(over="ignore", divide="ignore"):
+        clips = np.ldexp(norm, largest) > limit
+        return np.where(clips, limit / norm, 1.0), np.where(clips, -largest, 0)
 
 
 @dataclass(frozen=True)

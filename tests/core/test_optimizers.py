@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from inspect import Parameter, signature
 from itertools import pairwise
-from math import log2, sqrt
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bpexp.core.arrays import Array, Float64s
 from bpexp.core.descent import Descent, Method
 from bpexp.core.network import Gradients, Parameters
-from bpexp.core.optimizers import OPTIMIZERS, Block, log2_clip
+from bpexp.core.optimizers import OPTIMIZERS, Block, clip_factor
 from tests.core.nets import DTYPES, architecture, epsilon
 from tests.core.steps import Run, descend, net
 
@@ -243,9 +243,12 @@ def test_gradients_of_zero_are_not_divided_by_their_norm(name: str) -> None:
 
 def test_the_factor_by_hand() -> None:
     """Norms of 3 and 4 are 5 together; a run each, and one whose gradients are 0."""
-    norms = np.array([[log2(3), log2(4)], [log2(3) + 5000, log2(4) + 5000], [log2(3) - 5000, log2(4) - 5000], [-np.inf, -np.inf], [-np.inf, 4]])
-    np.testing.assert_allclose(log2_clip(norms, 2.0), [1 - log2(5), 1 - log2(5) - 5000, 0, 0, -3], rtol=1e-15)
-    np.testing.assert_allclose(log2_clip(norms, 8.0), [0, 3 - log2(5) - 5000, 0, 0, -1], rtol=1e-15)
+    squares = np.array([[9.0, 16.0], [9.0, 16.0], [9.0, 16.0], [0.0, 0.0], [0.0, 256.0], [0.0, 25.0]])
+    exponents = np.array([[0, 0], [5000, 5000], [-5000, -5000], [0, 0], [0, 0], [9000, -2]])
+    for limit, expected in ((2.0, [(0.4, 0), (0.4, -5000), (1, 0), (1, 0), (0.125, 0), (1, 0)]), (1.0, [(0.2, 0), (0.2, -5000), (1, 0)])):
+        mantissas, powers = clip_factor(squares, exponents, limit)
+        for mantissa, power, (factor, exponent) in zip(mantissas, powers, expected, strict=False):
+            assert mantissa * 2.0 ** (int(power) - exponent) == pytest.approx(factor, rel=1e-15)
 
 
 def test_the_decay_is_not_clipped() -> None:
