@@ -185,9 +185,9 @@ class ScheduleConfig:
     """How the learning rate changes over the steps."""
 
     name: Annotated[str, Strict(), _SCHEDULE, _SCHEDULE_CHECK, Help("schedule of the learning rate")] = "constant"
-    every: Annotated[int, Strict(), Ge(1), Le(MAX_STEPS), Help("steps between two drops")] | None = None
+    every: Annotated[int, Strict(), Ge(1), Le(MAX_STEPS), Help("steps between two drops; null: a third of all")] | None = None
     factor: Annotated[float, Strict(), Gt(0), Le(1), Help("what a drop multiplies the learning rate by")] | None = None
-    warmup: Annotated[int, Strict(), Ge(0), Le(MAX_STEPS), Help("steps of linear warm-up")] | None = None
+    warmup: Annotated[int, Strict(), Ge(0), Le(MAX_STEPS), Help("steps of linear warm-up; null: schedule=warmup takes a tenth of all")] | None = None
     floor: Annotated[float, Strict(), Ge(0), Le(1), Help("share of the learning rate that is left at the end")] | None = None
 
 

@@ -111,9 +111,20 @@ def test_more_quantities_per_layer_on_request(store: Store) -> None:
     names = {str(key) for key, *_ in rows(store, sink.run_id)}
     assert {name.split("/")[0] for name in names if "layer_" in name} == {"saturated", "update_ratio"}
     found = {step: value for key, step, _, value in rows(store, sink.run_id) if key == "update_ratio/layer_002"}
+    assert not [name for name in names if name.startswith("profile/")]  # of norms that are tracked alone
     layers = pd.DataFrame(records.layers).query("layer == 2")
     expected = {int(step): 10.0**value for step, value in zip(layers["step"], layers["log10_update_ratio"], strict=True)}
     assert found == expected
+
+
+def test_points_and_tags_come_in_calls_that_mlflow_takes(store: Store) -> None:
+    """At most 1,000 metrics and tags together."""
+    prepared, _ = trained()
+    sink = MlflowSink(store)
+    sink.open(prepared)
+    sink._send([("x", 1.0, step) for step in range(1999)], {"a": "1", "b": "2"})
+    assert [step for key, step, *_ in rows(store, sink.run_id) if key == "x"] == list(range(1999))
+    assert {"a": "1", "b": "2"}.items() <= store.client.get_run(str(sink.run_id)).data.tags.items()
 
 
 def test_norms_beyond_float64_are_left_out_and_are_in_the_file(store: Store) -> None:

@@ -4,7 +4,7 @@ A rule answers with the factor of the update after `step` others, of `steps` in 
 the configuration (`schedule.warmup=50`).
 """
 
-from math import cos, pi
+from math import ceil, cos, pi
 
 from bpexp.core.rows import RuleRow
 
@@ -16,14 +16,15 @@ def constant(_step: int, _steps: int) -> float:
     return 1.0
 
 
-def step(step: int, _steps: int, every: int = 300, factor: float = 0.1) -> float:
-    """factor^⌊step / every⌋."""
-    return float(factor ** (step // every))
+def step(step: int, steps: int, every: int | None = None, factor: float = 0.1) -> float:
+    """factor^⌊step / every⌋; without `every`, a third of the training."""
+    return float(factor ** (step // (every or ceil(steps / 3))))
 
 
-def warmup(step: int, _steps: int, warmup: int = 100) -> float:
-    """(step + 1) / warmup in the first steps, then 1."""
-    return min(1.0, (step + 1) / max(warmup, 1))
+def warmup(step: int, steps: int, warmup: int | None = None) -> float:
+    """(step + 1) / warmup in the first steps, then 1; without `warmup`, a tenth of the training."""
+    length = ceil(steps / 10) if warmup is None else warmup
+    return min(1.0, (step + 1) / max(length, 1))
 
 
 def cosine(step: int, steps: int, floor: float = 0.0, warmup: int = 0) -> float:
@@ -49,13 +50,13 @@ SCHEDULES: dict[str, Schedule] = {
         ),
         Schedule(
             step,
-            equation="η_t = η · factor^⌊t / every⌋",
+            equation="η_t = η · factor^⌊t / every⌋, where every is a third of the training if it is not set",
             effect="The deltas' recursion stays; late steps are shorter, so that the noise of the batches is averaged out.",
             source="Krizhevsky, Sutskever & Hinton 2012",
         ),
         Schedule(
             warmup,
-            equation="η_t = η · min(1, (t + 1) / warmup)",
+            equation="η_t = η · min(1, (t + 1) / warmup), where warmup is a tenth of the training if it is not set",
             effect="The first gradients, which explode in some deep nets before the weights have settled, make short steps.",
             source="Goyal et al. 2017",
         ),

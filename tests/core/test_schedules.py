@@ -29,7 +29,16 @@ def test_constant(step: int) -> None:
 
 @pytest.mark.parametrize(("step", "drops"), [(0, 0), (299, 0), (300, 1), (599, 1), (600, 2), (900, 3), (999, 3)])
 def test_step_drops_after_every_so_many(step: int, drops: int) -> None:
-    assert factor("step", step, 1000) == pytest.approx(0.1**drops, rel=1e-15)
+    assert factor("step", step, 1000, every=300) == pytest.approx(0.1**drops, rel=1e-15)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 900, 1000, 10**8])
+def test_step_and_warmup_go_by_the_length_of_the_training(steps: int) -> None:
+    """Three levels, and a tenth of the steps, each rounded up."""
+    third, tenth = -(-steps // 3), -(-steps // 10)
+    assert [factor("step", at, steps) for at in (0, third - 1, third, 2 * third)] == pytest.approx([1, 1, 0.1, 0.01], rel=1e-15)
+    assert factor("warmup", tenth - 1, steps) == factor("warmup", steps - 1, steps) == 1.0
+    assert factor("warmup", 0, steps) == 1 / tenth
 
 
 def test_step_with_other_keys() -> None:
@@ -106,8 +115,8 @@ def test_keys() -> None:
     """And their defaults."""
     assert {name: row.keys for name, row in SCHEDULES.items()} == {
         "constant": {},
-        "step": {"every": 300, "factor": 0.1},
-        "warmup": {"warmup": 100},
+        "step": {"every": None, "factor": 0.1},
+        "warmup": {"warmup": None},
         "cosine": {"floor": 0.0, "warmup": 0},
     }
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bpexp.config import RunConfig, parse
+from bpexp.config import RunConfig, parse, solved
 from bpexp.report.figures import draw
 from bpexp.report.page import write
 from bpexp.report.ranking import in_lines
@@ -38,7 +38,7 @@ def wanted() -> list[RunConfig]:
     """As a tuned sweep runs it: seed 0 with all learning rates, the others with the winner's alone."""
     pairs = [(0, lr) for lr in RATES] + [(seed, WINNER) for seed in SEEDS]
     return [
-        parse(RunConfig, nested(DEFAULTS | values | {"depth": depth, "seed": seed, "lr": lr}))
+        solved(parse(RunConfig, nested(DEFAULTS | values | {"depth": depth, "seed": seed, "lr": lr})))
         for seed, lr in pairs
         for depth in DEPTHS
         for values in RECIPES.values()
