@@ -10,6 +10,9 @@ import yaml
 import bpexp
 from bpexp.config import RunConfig, blanks, keys
 from bpexp.sweep.names import config_dir, groups
+from bpexp.sweep.screen import closing
+from bpexp.tracking.notes import Row
+from bpexp.tracking.store import connect
 from tests.cli import command, lines
 
 
@@ -189,6 +192,23 @@ def test_a_lone_run_a_range_and_a_choice_of_options(tmp_path: Path) -> None:
     mode = command(tmp_path, *small, "hydra.mode=MULTIRUN", "lr=1,2")
     assert mode.returncode == 0, mode.stderr
     assert list(bpexp.load_runs("latest", f"sqlite:///{tmp_path}/mlflow.db").runs["lr"]) == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(("count", "terminal"), [(100, "1"), (101, "1"), (101, None)])
+def test_a_long_table_does_not_run_over_the_screen(
+    count: int, terminal: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There it is told in a line what became of the runs; a file has room."""
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    if terminal:
+        monkeypatch.setenv("FORCE_COLOR", terminal)
+    rows: list[Row] = [(f"run {number}", "0.5", "90%", "0.1", "stuck" if number % 2 else "trained") for number in range(count)]
+    closing(rows, connect(f"sqlite:///{tmp_path}/mlflow.db", "bpexp"), "bpexp")
+    told = capsys.readouterr().out
+    shown = count <= 100 or not terminal
+    assert ("run 99" in told) == shown
+    assert ("101 runs: 51 trained, 50 stuck." in told) != shown
+    assert "python -m bpexp.report" in told
 
 
 def test_another_store_and_experiment_are_named_in_the_commands_to_type_next(tmp_path: Path) -> None:

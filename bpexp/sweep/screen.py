@@ -1,6 +1,7 @@
 """What a terminal shows: a bar for the sweep, a bar for the run, a table at the end.  Quiet where there is no terminal."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["advance_sweep", "closing", "run_bar", "sweep_bar"]
 
 REFRESH_SECONDS = 0.1
+MOST_ROWS = 100  # of a table on a screen
 PIPED_WIDTH = 250  # a file has room: nothing is folded
 COLOURS = {"trained": "green", "stuck": "yellow", "diverged": "red", "failed": "red"}
 
@@ -88,16 +90,11 @@ def run_bar(name: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def closing(rows: Sequence[Row], store: "Store", experiment: str) -> None:
-    """The table of runs, and the two commands to type next."""
+    """The table of runs, or on a screen that it would run over their number, and the two commands to type next."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = PIPED_WIDTH
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for index, title in enumerate(HEAD):
-        table.add_column(title, justify="right" if 0 < index < len(HEAD) - 1 else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*row, style=None if row[-1] == "trained" else COLOURS.get(row[-1]))
-    console.print(table)
+    console.print(_counts(rows) if console.is_terminal and len(rows) > MOST_ROWS else _table(rows))
     default = store.uri.endswith("/mlflow.db")
     served = store.uri.startswith("http")
     page = f"{store.uri if served else 'http://127.0.0.1:5000'}/#/experiments/{store.experiment_id}/runs?workflowType=machine_learning"
@@ -106,3 +103,18 @@ def closing(rows: Sequence[Row], store: "Store", experiment: str) -> None:
     report += "" if default else f" uri={store.uri}"
     look = "open" if served else "mlflow ui, then open" if default else f"mlflow ui --backend-store-uri {store.uri}, then open"
     console.print(f"\nnext:  {look} {page}\n       {report}", soft_wrap=True)
+
+
+def _table(rows: Sequence[Row]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for index, title in enumerate(HEAD):
+        table.add_column(title, justify="right" if 0 < index < len(HEAD) - 1 else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row, style=None if row[-1] == "trained" else COLOURS.get(row[-1]))
+    return table
+
+
+def _counts(rows: Sequence[Row]) -> str:
+    """1,248 runs: 306 trained, 928 stuck, 14 diverged."""
+    outcomes = Counter(row[-1] for row in rows)
+    return f"{len(rows):,} runs: {', '.join(f'{count:,} {outcome}' for outcome, count in outcomes.items())}.  The report has a table of them."
