@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -117,13 +118,21 @@ def test_more_quantities_per_layer_on_request(store: Store) -> None:
     assert found == expected
 
 
-def test_points_and_tags_come_in_calls_that_mlflow_takes(store: Store) -> None:
-    """At most 1,000 metrics and tags together."""
+def test_points_and_tags_come_in_calls_that_mlflow_takes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most 1,000 metrics and tags together: a server refuses more."""
     prepared, _ = trained()
-    sink = MlflowSink(store)
+    sink, log_batch, sizes = MlflowSink(store), store.client.log_batch, []
+
+    def counted(run_id: str, **parts: Any) -> Any:
+        sizes.append(sum(map(len, parts.values())))
+        return log_batch(run_id, **parts)
+
     sink.open(prepared)
+    monkeypatch.setattr(store.client, "log_batch", counted)
     sink._send([("x", 1.0, step) for step in range(1999)], {"a": "1", "b": "2"})
-    assert sorted(step for key, step, *_ in rows(store, sink.run_id) if key == "x") == list(range(1999))
+    assert sum(sizes) == 1999 + 2
+    assert max(sizes) <= 1000
+    assert {step for key, step, *_ in rows(store, sink.run_id) if key == "x"} == set(range(1999))
     assert {"a": "1", "b": "2"}.items() <= store.client.get_run(str(sink.run_id)).data.tags.items()
 
 
