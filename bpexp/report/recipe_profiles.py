@@ -57,7 +57,9 @@ def recipe_profiles(study: Study) -> Picture:
 def recipe_panel(study: Study, recipe: str) -> Picture:
     """The panel of one recipe as a figure of its own, at the greatest depth that the recipe was run at."""
     named = [standing for standing in standings(study) if standing.recipe in (recipe, PLAIN) and len(study.layers(standing.runs))]
-    some = next(standing for standing in reversed(named) if standing.recipe == recipe)
+    some = next((standing for standing in reversed(named) if standing.recipe == recipe), None)
+    if some is None:
+        raise LookupError(f"{recipe}: no such recipe with layers in this study")
     plain = plain_among([standing for standing in named if standing.depth == some.depth])
     figure, axes = panels(1)
     zeros = _draw_profiles(axes[0], some, plain)

@@ -4,7 +4,7 @@ A recipe is what a run has of the varying keys other than depth, learning rate a
 rate, by the runs that had no part in choosing it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from math import inf, prod
@@ -24,7 +24,7 @@ __all__ = ["GOOD", "PLAIN", "Standing", "at_the_deepest", "is_of_recipes", "plai
 PLAIN = "plain"  # the base: the recipe that all others are changes of
 GOOD = 0.9  # test accuracy: what a recipe is timed by
 FEWEST = 3  # recipes that are worth a ranking
-NO_PART = ("depth", "lr")  # of a recipe
+NO_PART = ("depth", "lr", "seed")  # of a recipe
 ORDER = {key: place for place, key in enumerate(TABLES)}
 
 Values = Mapping[str, Any]
@@ -38,34 +38,36 @@ def recipes(study: Study) -> dict[str, str]:
 
     The base, `plain`, is the recipe with most of its values at their defaults.
     """
-    names = [key.name for key in study.varying if key.name not in NO_PART]
+    names = [name for name in study.columns if name not in NO_PART]
     known = study.frame[study.frame["depth"].notna()] if "depth" in study.frame else study.frame.iloc[:0]
     rows = zip(known.index, known[names].astype(object).to_numpy(), strict=True)
     values = {run_id: dict(zip(names, map(words.plain, row), strict=True)) for run_id, row in rows}
     if not values:
         return {}
     defaults = flatten(RunConfig())
-    base = min(values.values(), key=lambda some: sum(value != defaults[key] for key, value in some.items()))
-    return {run_id: " ".join(_told(some, base)) or PLAIN for run_id, some in values.items()}
+    base = min(values.values(), key=lambda some: len(_changes(some, defaults)))
+    return {run_id: " ".join(_changes(some, base)) or PLAIN for run_id, some in values.items()}
 
 
-def _told(values: Values, base: Values) -> Iterator[str]:
-    """A recipe's values but for those that it has from the base, and those that follow from another of its values, in the tables' order."""
-    for key, value in sorted(values.items(), key=lambda pair: ORDER.get(pair[0].partition(".")[0], len(ORDER))):
-        if value != _expected(key, values, base):
-            text = written(value)
-            yield f"{key.removesuffix('.name')}={text.removesuffix('.0') if isinstance(value, float) else text}"
+def _changes(values: Values, base: Values) -> list[str]:
+    """A configuration's values but for those that it has from the base, and those that follow from another of its values, in the tables' order."""
+    ordered = sorted(values.items(), key=lambda pair: ORDER.get(pair[0].partition(".")[0], len(ORDER)))
+    return [f"{key.removesuffix('.name')}={_typed(value)}" for key, value in ordered if value != _expected(key, values, base)]
+
+
+def _typed(value: Any) -> str:
+    return written(value).removesuffix(".0") if isinstance(value, float) else written(value)
 
 
 def _expected(key: str, values: Values, base: Values) -> Any:
     """The value that nobody had to ask for: where the name that fills a key in (optimizer.name, the loss) is not the base's, what it fills in."""
-    if key == "init.sigma_w2" and INITIALIZERS[values.get("init.name", RunConfig().init.name)].solved:
+    if key == "init.sigma_w2" and INITIALIZERS[values["init.name"]].solved:
         return values[key]
     group, _, entry = key.partition(".")
-    if key == "output" and values.get("loss") != base.get("loss"):
+    if key == "output" and values["loss"] != base["loss"]:
         return LOSSES[values["loss"]].default_output
     name = f"{group}.name"
-    if group in GROUPS and key != name and values.get(name) != base.get(name):
+    if group in GROUPS and key != name and values[name] != base[name]:
         now, before = (GROUPS[group][some[name]].keys for some in (values, base))
         return now[entry] if entry in now else None if entry in before else base[key]
     return base[key]

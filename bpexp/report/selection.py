@@ -130,7 +130,7 @@ class Study:
     def fixed(self) -> dict[str, Any]:
         """The configuration that all runs share."""
         varying = {key.name for key in self.varying}
-        shared = {name: words.plain(self.frame[name].iloc[0]) for name in self._columns if name not in varying and len(self.frame)}
+        shared = {name: words.plain(self.frame[name].iloc[0]) for name in self.columns if name not in varying and len(self.frame)}
         return {name: entry for name, entry in shared.items() if entry is not None and (name != REPETITION or len(self.seeds) == 1)}
 
     @cached_property
@@ -184,7 +184,8 @@ class Study:
         return int(words.plain(self.frame["depth"].loc[setting.runs[0]]))
 
     @cached_property
-    def _columns(self) -> list[str]:
+    def columns(self) -> list[str]:
+        """The keys of the configuration that the runs tell of."""
         return [name for name in keys(RunConfig) if not name.startswith("tracking.") and name in self.frame]
 
     @cached_property
@@ -195,7 +196,7 @@ class Study:
 
     @cached_property
     def varying(self) -> tuple[Key, ...]:
-        return tuple(key for name in self._columns if name != REPETITION and len((key := self._key(name)).levels) > 1)
+        return tuple(key for name in self.columns if name != REPETITION and len((key := self._key(name)).levels) > 1)
 
     def _key(self, name: str) -> Key:
         known, everywhere = ([words.plain(entry) for entry in frame[name]] for frame in (self._known, self.frame))
