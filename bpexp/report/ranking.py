@@ -123,9 +123,9 @@ def _ranking_sentence(some: Sequence[Standing]) -> str:
     deepest = at_the_deepest(some)
     frame = table(deepest)
     best, plain = frame.iloc[0], frame[frame["recipe"] == PLAIN]
-    text = f"At depth {best['depth']}, {net(best['recipe'])} ends highest, at {_percent(best['accuracy_mean'], best['accuracy_std'])} of the test set"
+    text = f"At depth {best['depth']}, {net(best['recipe'])} ends highest, at {_accuracy(best)} of the test set"
     if len(plain) and best["recipe"] != PLAIN:
-        text += f", the plain net at {_percent(plain['accuracy_mean'].iloc[0], plain['accuracy_std'].iloc[0])}"
+        text += f", the plain net at {_accuracy(plain.iloc[0])}"
     in_some, in_every = int((frame["reached"] > 0).sum()), int((frame["reached"] == frame["runs"]).sum())
     goal = f"of {len(frame)} recipes {in_some or 'none'} {'reaches' if in_some < 2 else 'reach'} {words.percent(GOOD)}"
     often = f" in some run, {in_every or 'none'} in every run" if in_some else ""
@@ -134,9 +134,10 @@ def _ranking_sentence(some: Sequence[Standing]) -> str:
 
 def _tables(some: Sequence[Standing]) -> list[Table]:
     """A table per depth, the greatest first.  Columns that have nothing to tell are left out."""
-    found = []
-    for depth, frame in sorted(table(some).groupby("depth"), key=lambda pair: -pair[0]):
-        columns = {head: [tell(row) for _, row in frame.iterrows()] for head, tell in COLUMNS_TOLD.items()}
+    numbers, found = table(some), []
+    for depth in sorted({standing.depth for standing in some}, reverse=True):
+        rows = [row for _, row in numbers[numbers["depth"] == depth].iterrows()]
+        columns = {head: [tell(row) for row in rows] for head, tell in COLUMNS_TOLD.items()}
         columns = {head: cells for head, cells in columns.items() if set(cells) != {"–"}}
         found.append(Table(f"depth {depth}", tuple(columns), tuple(zip(*columns.values(), strict=True))))
     return found

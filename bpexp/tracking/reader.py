@@ -140,7 +140,8 @@ def _read(where: str, members: Sequence[Run], artifact: str, columns: Sequence[s
         if run.info.status != "FINISHED":
             continue
         try:
-            path = download_artifacts(artifact_uri=append_to_uri_path(run.info.artifact_uri, artifact), tracking_uri=where)
+            uri: str = append_to_uri_path(run.info.artifact_uri, artifact)  # type: ignore[no-untyped-call]
+            path = download_artifacts(artifact_uri=uri, tracking_uri=where)
         except (MlflowException, OSError):
             raise NoRunsError(f"{artifact} of run {run.info.run_id} is not at {run.info.artifact_uri}; was the folder moved or deleted?") from None
         frame = pd.read_parquet(path)
