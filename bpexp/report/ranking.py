@@ -86,7 +86,7 @@ def ranking(study: Study) -> Picture:
     legend(figure, [*handles, *([end_handle()] if any(standing.diverged for standing in some) else [])])
     if len(shown) < len(depths):
         notes.append(f"{len(shown)} of {len(depths)} depths are shown; the tables have all of them.")
-    return Picture(figure, _ranking_sentence(some), (*notes, *judged_by(some)), tuple(_tables(some)))
+    return Picture(figure, _ranking_sentence(some), (*notes, *judged_by(some)), tuple(_tables(some)), table(some))
 
 
 def _draw_ranking(ax: Axes, some: Sequence[Standing], places: dict[str, float]) -> None:
@@ -144,11 +144,11 @@ def _tables(some: Sequence[Standing]) -> list[Table]:
 
 
 def _number(row: "pd.Series[Any]", name: str) -> str:
-    """A mean with its standard deviation, to the hundredth."""
+    """A mean with its standard deviation, to the thousandth."""
     mean, std = row[f"{name}_mean"], row[f"{name}_std"]
     if np.isnan(mean):
         return "–"
-    return f"{mean:.2f}{'' if np.isnan(std) else f' ± {std:.2f}'}".replace("-", words.MINUS)
+    return f"{mean:z.3f}{'' if np.isnan(std) else f' ± {std:.3f}'}".replace("-", words.MINUS)
 
 
 def _reached(row: "pd.Series[Any]") -> str:
@@ -164,7 +164,7 @@ COLUMNS_TOLD: dict[str, Callable[["pd.Series[Any]"], str]] = {
     "recipe": lambda row: row["recipe"],
     "rank": lambda row: str(row["rank"]),
     "test accuracy": _accuracy,
-    f"steps to {words.percent(GOOD)}": _reached,
+    f"steps to {100 * GOOD:.0f}\N{NO-BREAK SPACE}%": _reached,
     "learning rate η": lambda row: words.value(row["lr"]),
     "decades lost per layer, start": lambda row: _number(row, "decades_start"),
     "decades lost per layer, end": lambda row: _number(row, "decades_end"),
