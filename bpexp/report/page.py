@@ -1,4 +1,4 @@
-"""A report's folder: figures as PNG and SVG, runs.csv, and index.html, which shows them.
+"""A report's folder: figures as PNG and SVG, some with their numbers as CSV, runs.csv, and index.html, which shows them.
 
 The same runs give the same bytes: no dates, no random ids, nothing of the machine.
 """
@@ -19,7 +19,6 @@ from bpexp.config import ConfigError, Fault
 from bpexp.report import words
 from bpexp.report.figures import PICTURES, draw
 from bpexp.report.picture import Table, style
-from bpexp.report.recipes import is_of_recipes, standings, table
 from bpexp.report.selection import SYMBOLS, Key, Study
 from bpexp.tracking.reader import Runs
 
@@ -44,6 +43,7 @@ class Shown:
     sentence: str
     notes: tuple[str, ...]
     tables: tuple[Table, ...] = ()
+    csv: bool = False
 
 
 def folder_name(runs: Runs) -> str:
@@ -61,15 +61,14 @@ def write(runs: Runs, folder: Path) -> Iterator[Path]:
     study, pictures = Study(runs), []
     for entry, picture in draw(study):
         yield from _save(picture.figure, folder, entry.name)
-        pictures.append(Shown(entry.name, entry.title, _glued(picture.sentence), tuple(map(_glued, picture.notes)), picture.tables))
+        if picture.numbers is not None:
+            yield _save_table(folder / f"{entry.name}.csv", picture.numbers)
+        told = (_glued(picture.sentence), tuple(map(_glued, picture.notes)))
+        pictures.append(Shown(entry.name, entry.title, *told, picture.tables, picture.numbers is not None))
     for name in {entry.name for entry in PICTURES} - {shown.name for shown in pictures}:
-        for ending in FORMATS:
+        for ending in (*FORMATS, "csv"):
             (folder / f"{name}.{ending}").unlink(missing_ok=True)
-    yield save_text(folder / "runs.csv", runs.runs.to_csv(index=False, lineterminator="\n"))
-    if is_of_recipes(study):
-        yield save_text(folder / "ranking.csv", table(standings(study)).to_csv(index=False, lineterminator="\n"))
-    else:
-        (folder / "ranking.csv").unlink(missing_ok=True)
+    yield _save_table(folder / "runs.csv", runs.runs)
     yield save_text(folder / "index.html", render(study, pictures))
 
 
@@ -89,6 +88,10 @@ def told(files: Iterator[Path], out: str) -> int:
     except OSError as error:
         refuse(ConfigError([Fault("out", out, f"cannot be written to ({error.strerror or error})")]))
     return 0
+
+
+def _save_table(path: Path, frame: pd.DataFrame) -> Path:
+    return save_text(path, frame.to_csv(index=False, lineterminator="\n"))
 
 
 def save_text(path: Path, text: str) -> Path:

@@ -71,12 +71,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, a sentence that says what its numbers show, notes on how to read it, and tables of what it shows."""
+    """A figure, a sentence that says what its numbers show, notes on how to read it; tables to go with it, and all their numbers."""
 
     figure: Figure
     sentence: str
     notes: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
+    numbers: pd.DataFrame | None = None
 
 
 def style() -> AbstractContextManager[None]:

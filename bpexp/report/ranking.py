@@ -87,7 +87,7 @@ def ranking(study: Study) -> Picture:
     legend(figure, [*handles, *([end_handle()] if any(standing.diverged for standing in some) else [])])
     if len(shown) < len(depths):
         notes.append(f"{len(shown)} of {len(depths)} depths are shown; the tables have all of them.")
-    return Picture(figure, _ranking_sentence(some), (*notes, *judged_by(some)), tuple(_tables(some)))
+    return Picture(figure, _ranking_sentence(some), (*notes, *judged_by(some)), tuple(_tables(some)), table(some))
 
 
 def _draw_ranking(ax: Axes, some: Sequence[Standing], places: dict[str, float]) -> None:
@@ -135,22 +135,21 @@ def _ranking_sentence(some: Sequence[Standing]) -> str:
 
 def _tables(some: Sequence[Standing]) -> list[Table]:
     """A table per depth, the greatest first.  Columns that have nothing to tell are left out."""
-    found = []
-    numbers = table(some)
-    for depth in sorted(numbers["depth"].unique(), reverse=True):
-        frame = numbers[numbers["depth"] == depth]
-        columns = {head: [tell(row) for _, row in frame.iterrows()] for head, tell in COLUMNS_TOLD.items()}
+    numbers, found = table(some), []
+    for depth in sorted({standing.depth for standing in some}, reverse=True):
+        rows = [row for _, row in numbers[numbers["depth"] == depth].iterrows()]
+        columns = {head: [tell(row) for row in rows] for head, tell in COLUMNS_TOLD.items()}
         columns = {head: cells for head, cells in columns.items() if set(cells) != {"–"}}
         found.append(Table(f"depth {depth}", tuple(columns), tuple(zip(*columns.values(), strict=True))))
     return found
 
 
 def _number(row: "pd.Series[Any]", name: str) -> str:
-    """A mean with its standard deviation, to the hundredth."""
+    """A mean with its standard deviation, to the thousandth."""
     mean, std = row[f"{name}_mean"], row[f"{name}_std"]
     if np.isnan(mean):
         return "–"
-    return f"{round(mean, 2) + 0.0:.2f}{'' if np.isnan(std) else f' ± {std:.2f}'}".replace("-", words.MINUS)
+    return f"{mean:z.3f}{'' if np.isnan(std) else f' ± {std:.3f}'}".replace("-", words.MINUS)
 
 
 def _reached(row: "pd.Series[Any]") -> str:
@@ -166,7 +165,7 @@ COLUMNS_TOLD: dict[str, Callable[["pd.Series[Any]"], str]] = {
     "recipe": lambda row: row["recipe"],
     "rank": lambda row: str(row["rank"]),
     "test accuracy": accuracy,
-    f"steps to {words.percent(GOOD)}": _reached,
+    f"steps to {100 * GOOD:.0f}\N{NO-BREAK SPACE}%": _reached,
     "learning rate η": lambda row: words.value(row["lr"]),
     "decades lost per layer, start": lambda row: _number(row, "decades_start"),
     "decades lost per layer, end": lambda row: _number(row, "decades_end"),

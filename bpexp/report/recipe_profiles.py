@@ -44,7 +44,7 @@ def recipe_profiles(study: Study) -> Picture:
     zeros = False
     for ax, standing, title in zip(axes, some, titles, strict=False):
         zeros |= _draw_profiles(ax, standing, plain)
-        ax.set_title(title, fontsize=SMALL, pad=2, linespacing=0.95)
+        ax.set_title(title, fontsize=SMALL, pad=2, linespacing=1.05)
         ax.tick_params(labelsize=SMALL)
     for ax in axes[max(0, len(some) - columns) : len(some)]:
         ax.tick_params(labelbottom=True)  # nothing stands below it

@@ -78,11 +78,11 @@ def drawn(function: Callable[..., Picture], *arguments: Any) -> Picture:
         ({"skip__name": "residual", "skip__every": 2}, "skip=residual skip.every=2"),
         ({"schedule__name": "warmup"}, "schedule=warmup"),
         ({"loss": "cross_entropy"}, "loss=cross_entropy"),
-        ({"loss": "cross_entropy", "output": "linear"}, "output=linear loss=cross_entropy"),
-        ({"loss": "cross_entropy", "output": "sigmoid"}, "output=sigmoid loss=cross_entropy"),
+        ({"loss": "cross_entropy", "output": "linear"}, "loss=cross_entropy output=linear"),
+        ({"loss": "cross_entropy", "output": "sigmoid"}, "loss=cross_entropy output=sigmoid"),
         ({"output": "linear"}, "output=linear"),
         ({"init__name": "gaussian", "init__sigma_w2": 103.0}, "init=gaussian init.sigma_w2=103"),
-        ({"bias": True, "norm": "batch"}, "bias=true norm=batch"),
+        ({"bias": True, "norm": "batch"}, "norm=batch bias=true"),
     ],
 )
 def test_a_recipe_is_named_by_what_was_asked_for_beyond_the_plain_net(recipe: Recipe, name: str) -> None:
@@ -95,7 +95,7 @@ def test_a_recipe_is_named_by_what_was_asked_for_beyond_the_plain_net(recipe: Re
 def test_the_base_is_the_recipe_with_most_defaults_wherever_it_stands() -> None:
     assert names_of(variants([RELU_HE, RELU, PLAIN])) == ["activation=relu init=he", "activation=relu", "plain"]
     some = [RELU_HE | {"bias": True}, RELU, RELU | {"norm": "batch"}, RELU | {"norm": "layer", "bias": True}]
-    assert names_of(variants(some)) == ["bias=true init=he", "plain", "norm=batch", "bias=true norm=layer"]
+    assert names_of(variants(some)) == ["init=he bias=true", "plain", "norm=batch", "norm=layer bias=true"]
 
 
 def test_a_base_with_keys_of_its_own_fills_nothing_in() -> None:
