@@ -46,11 +46,13 @@ __all__ = [
     "ScheduleConfig",
     "SkipConfig",
     "TrackingConfig",
+    "asked",
     "blanks",
     "check",
     "explain",
     "fingerprint",
     "flatten",
+    "full_key",
     "keys",
     "parse",
     "solved",
@@ -283,6 +285,16 @@ def _metadata(hint: Any) -> Iterator[Any]:
         yield from _metadata(part)
 
 
+def full_key(name: str) -> str:
+    """The configuration key that a name of the command line means: `init` is init.name."""
+    return f"{name}.name" if f"{name}.name" in keys(RunConfig) else name
+
+
+def asked(key: str, name: str) -> dict[str, object]:
+    """What one sets for an option of a table, by the names of the command line: its own key, then what it needs."""
+    return {key: name} | {needed: allowed[0] for needed, allowed in TABLES[key][name].needs.items()}
+
+
 def takes_text(schema: type, key: str) -> bool:
     """Whether a key takes a text, so that what looks like a number (an id such as 12e4) is none."""
     hint = keys(schema).get(key)
@@ -412,8 +424,9 @@ def combinations(config: RunConfig) -> Iterator[Fault]:
     yield from _init_faults(config)
     yield from _unused(config)
     yield from _count_faults(config)
-    if config.optimizer.eps is not None and np.dtype(config.dtype).type(config.optimizer.eps) == 0:
-        yield Fault("optimizer.eps", config.optimizer.eps, f"is 0 in dtype={config.dtype}, and 0 / 0 is no step")
+    eps = config.optimizer.eps
+    if eps is not None and eps <= float(np.finfo(config.dtype).smallest_subnormal) / 2:  # half of it is rounded to 0
+        yield Fault("optimizer.eps", eps, f"is 0 in dtype={config.dtype}, and 0 / 0 is no step")
     if not config.tracking.experiment.strip():
         yield Fault("tracking.experiment", config.tracking.experiment, "must not be empty")
 

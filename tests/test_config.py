@@ -379,6 +379,7 @@ def test_every_key_is_explained(key: str) -> None:
         ({"optimizer": {"momentum": 0.9}}, {"optimizer.momentum"}),
         ({"optimizer": {"name": "momentum", "beta1": 0.9, "eps": 1e-8}}, {"optimizer.beta1", "optimizer.eps"}),
         ({"optimizer": {"name": "adam", "eps": 1e-60}}, {"optimizer.eps"}),
+        ({"optimizer": {"name": "adam", "eps": 7e-46}}, {"optimizer.eps"}),
         ({"schedule": {"warmup": 10}}, {"schedule.warmup"}),
         ({"schedule": {"name": "warmup", "warmup": 1001}}, {"schedule.warmup"}),
         (
@@ -414,6 +415,8 @@ def test_combinations_that_make_no_sense(values: dict[str, Any], expected: set[s
         {"skip": {"name": "residual", "every": 8}},
         {"skip": {"name": "rezero"}, "depth": 1},
         {"optimizer": {"name": "adam", "eps": 1e-60}, "dtype": "float64"},
+        {"optimizer": {"name": "adam", "eps": 8e-46}},  # rounded to the smallest number of float32
+        {"optimizer": {"name": "adam", "eps": 1e300}},  # beyond float32, and no warning: no step, but what was asked for
         {"optimizer": {"clip": 1.0, "weight_decay": 0.1}, "schedule": {"name": "cosine", "warmup": 1000}},
     ],
 )

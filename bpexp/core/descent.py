@@ -37,7 +37,7 @@ class Method:
 
 
 class Scale:
-    """What belongs to one array of exponents (R, layers): unit and rate, in float64 and in the net's dtype."""
+    """What belongs to one array of exponents (R, layers): unit and rate in the net's dtype, the unit in float64 too."""
 
     def __init__(self, exponent: Ints, dtype: np.dtype) -> None:
         self.exponent = exponent

@@ -8,7 +8,7 @@ from math import ceil, cos, pi
 
 from bpexp.core.rows import RuleRow
 
-__all__ = ["SCHEDULES", "Schedule"]
+__all__ = ["SCHEDULES"]
 
 
 def constant(_step: int, _steps: int) -> float:
@@ -35,32 +35,28 @@ def cosine(step: int, steps: int, floor: float = 0.0, warmup: int = 0) -> float:
     return floor + (1.0 - floor) * 0.5 * (1.0 + cos(pi * part))
 
 
-class Schedule(RuleRow):
-    """A row: the rule."""
-
-
-SCHEDULES: dict[str, Schedule] = {
+SCHEDULES: dict[str, RuleRow] = {
     row.name: row
     for row in (
-        Schedule(
+        RuleRow(
             constant,
             equation="η_t = η",
             effect="Every step is as long as its gradient asks.",
             source="the plain net",
         ),
-        Schedule(
+        RuleRow(
             step,
             equation="η_t = η · factor^⌊t / every⌋, where every is a third of the training if it is not set",
             effect="The deltas' recursion stays; late steps are shorter, so that the noise of the batches is averaged out.",
             source="Krizhevsky, Sutskever & Hinton 2012",
         ),
-        Schedule(
+        RuleRow(
             warmup,
             equation="η_t = η · min(1, (t + 1) / warmup), where warmup is a tenth of the training if it is not set",
             effect="The first gradients, which explode in some deep nets before the weights have settled, make short steps.",
             source="Goyal et al. 2017",
         ),
-        Schedule(
+        RuleRow(
             cosine,
             equation="η_t = η · (floor + (1 − floor) (1 + cos(π t / T)) / 2), after linear warm-up",
             effect="As step, without jumps: long steps while the deltas still find their scale, ever shorter ones later.",

@@ -5,8 +5,9 @@ figure of each cure: the gradient norm over the layers of the deepest nets, with
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ import pandas as pd
 from pydantic import Strict
 
 from bpexp.cli import REFUSED, arguments, refuse
-from bpexp.config import GROUPS, TABLES, ConfigError, Fault, Help, RunConfig, flatten, written
+from bpexp.config import TABLES, ConfigError, Fault, Help, RunConfig, asked, flatten, full_key, written
 from bpexp.core.rows import Row
 from bpexp.report import words
 from bpexp.report.page import save_text, told
@@ -80,9 +81,7 @@ class CuresConfig:
 def recipe_words(key: str, name: str) -> frozenset[str]:
     """The changes that an option makes to the plain net, as one types them: its own and those that it needs."""
     defaults = flatten(RunConfig())
-    asked = {key: name} | {needed: allowed[0] for needed, allowed in TABLES[key][name].needs.items()}
-    full = {f"{it}.name" if it in GROUPS else it: (it, value) for it, value in asked.items()}
-    return frozenset(f"{it}={written(value)}" for inner, (it, value) in full.items() if value != defaults[inner])
+    return frozenset(f"{it}={written(value)}" for it, value in asked(key, name).items() if value != defaults[full_key(it)])
 
 
 # ---------------------------------------------------------------------------------------------- the page
@@ -163,20 +162,18 @@ def write(study: Study, out: Path) -> Iterator[Path]:
     folder = out / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     yield save_text(folder / RANKING, table(standings(study)).to_csv(index=False))
-    with style():
-        yield _save(ranking(study), folder / PICTURE, 2 * DPI)
+    yield _draw(partial(ranking, study), folder / PICTURE, 2 * DPI)
     names = {_changes(recipe): recipe for recipe in recipes(study).values()}
     figures = {figure_name(key, name): recipe_words(key, name) for key, rows in TABLES.items() for name in rows}
     for name, changes in figures.items():
         if changes in names:
-            with style():
-                yield _save(recipe_panel(study, names[changes]), folder / name, DPI)
+            yield _draw(partial(recipe_panel, study, names[changes]), folder / name, DPI)
     yield save_text(out / PAGE, page(pd.read_csv(folder / RANKING)))
 
 
-def _save(picture: Picture, path: Path, dpi: int) -> Path:
+def _draw(function: Callable[[], Picture], path: Path, dpi: int) -> Path:
     with style():
-        picture.figure.savefig(path, dpi=dpi)
+        function().figure.savefig(path, dpi=dpi)
     return path
 
 

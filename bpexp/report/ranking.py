@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 
 from bpexp.report import words
 from bpexp.report.picture import MOST_PANELS, WIDTH, Picture, Table, end_handle, legend
-from bpexp.report.recipes import GOOD, PLAIN, Standing, at_the_deepest, is_of_recipes, standings, table, the_best
+from bpexp.report.recipes import GOOD, PLAIN, Standing, is_of_recipes, standings, table, the_best
 from bpexp.report.selection import Study, spread
 
 __all__ = ["SMALL", "accuracy", "fewer", "in_lines", "judged_by", "net", "of_the_best", "ranking"]
@@ -87,7 +87,8 @@ def ranking(study: Study) -> Picture:
     legend(figure, [*handles, *([end_handle()] if any(standing.diverged for standing in some) else [])])
     if len(shown) < len(depths):
         notes.append(f"{len(shown)} of {len(depths)} depths are shown; the tables have all of them.")
-    return Picture(figure, _ranking_sentence(some), (*notes, *judged_by(some)), tuple(_tables(some)), table(some))
+    numbers = table(some)
+    return Picture(figure, _ranking_sentence(numbers), (*notes, *judged_by(some)), tuple(_tables(numbers)), numbers)
 
 
 def _draw_ranking(ax: Axes, some: Sequence[Standing], places: dict[str, float]) -> None:
@@ -120,9 +121,8 @@ def judged_by(some: Sequence[Standing]) -> list[str]:
     return notes
 
 
-def _ranking_sentence(some: Sequence[Standing]) -> str:
-    deepest = at_the_deepest(some)
-    frame = table(deepest)
+def _ranking_sentence(numbers: pd.DataFrame) -> str:
+    frame = numbers[numbers["depth"] == numbers["depth"].max()]
     best, plain = frame.iloc[0], frame[frame["recipe"] == PLAIN]
     text = f"At depth {best['depth']}, {net(best['recipe'])} ends highest, at {accuracy(best)} of the test set"
     if len(plain) and best["recipe"] != PLAIN:
@@ -133,10 +133,10 @@ def _ranking_sentence(some: Sequence[Standing]) -> str:
     return f"{text}; {goal}{often}."
 
 
-def _tables(some: Sequence[Standing]) -> list[Table]:
+def _tables(numbers: pd.DataFrame) -> list[Table]:
     """A table per depth, the greatest first.  Columns that have nothing to tell are left out."""
-    numbers, found = table(some), []
-    for depth in sorted({standing.depth for standing in some}, reverse=True):
+    found = []
+    for depth in sorted(numbers["depth"].unique(), reverse=True):
         rows = [row for _, row in numbers[numbers["depth"] == depth].iterrows()]
         columns = {head: [tell(row) for row in rows] for head, tell in COLUMNS_TOLD.items()}
         columns = {head: cells for head, cells in columns.items() if set(cells) != {"–"}}

@@ -171,6 +171,7 @@ def plain_among(some: Sequence[Standing]) -> Standing | None:
     return next((standing for standing in some if standing.recipe == PLAIN), None)
 
 
+@lru_cache(maxsize=2)
 def the_best(study: Study, most: int) -> Study:
     """The runs of the plain net and of the recipes of highest test accuracy, at the greatest depth and with their best learning rates."""
     some = at_the_deepest(standings(study))

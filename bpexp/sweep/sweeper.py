@@ -15,7 +15,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from bpexp.cli import refuse
-from bpexp.config import ConfigError, Fault, RunConfig, flatten
+from bpexp.config import ConfigError, Fault, RunConfig, flatten, full_key
 from bpexp.sweep.compose import Composer, Words
 from bpexp.sweep.grid import Grid, expand, flat_list, own_words
 from bpexp.sweep.names import parse_word, short
@@ -159,7 +159,7 @@ def _filing(parent: str, config: RunConfig, own: Iterable[str]) -> tuple[str, st
 
     values = flatten(config)
     special = [parse_word(word).key_or_group for word in own]
-    name = config.tracking.run_name or run_name(config, {key: values.get(key, values.get(f"{key}.name")) for key in special})
+    name = config.tracking.run_name or run_name(config, {key: values.get(full_key(key)) for key in special})
     quoted = name.replace("\\", "\\\\").replace("'", "\\'")
     return (f"tracking.parent={parent}", f"tracking.run_name='{quoted}'")
 

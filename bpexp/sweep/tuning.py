@@ -7,24 +7,19 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import inf
 
-from bpexp.config import ConfigError, Fault, RunConfig, flatten, keys, unknown_key, untracked, written
+from bpexp.config import ConfigError, Fault, RunConfig, flatten, full_key, keys, unknown_key, untracked, written
 
-__all__ = ["check_tune", "rounds", "tuned_key"]
+__all__ = ["check_tune", "rounds"]
 
 TUNE = "hydra.sweeper.tune"
 Losses = Callable[[], Mapping[int, float]]
-
-
-def tuned_key(name: str) -> str:
-    """The configuration key that a name of the command line means: `init` is init.name."""
-    return f"{name}.name" if f"{name}.name" in keys(RunConfig) else name
 
 
 def check_tune(name: object, configs: Sequence[RunConfig]) -> str:
     """The name itself; raises `ConfigError` where it is none, or where there is nothing to choose from."""
     if not isinstance(name, str):
         raise ConfigError([Fault(TUNE, name, "must be the name of a swept key, such as lr, or null")])
-    key = tuned_key(name)
+    key = full_key(name)
     if key not in keys(RunConfig):
         raise ConfigError([Fault(TUNE, name, unknown_key(key, name, RunConfig).must)])
     if key == "seed" or key.startswith("tracking."):
@@ -58,12 +53,12 @@ def _competing(configs: Sequence[RunConfig], name: str) -> Iterator[list[int]]:
     """Groups of runs that are equal but for the tuned key and the seed."""
     groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for index, config in enumerate(configs):
-        fixed = tuple(written(value) for key, value in untracked(config).items() if key not in (tuned_key(name), "seed"))
+        fixed = tuple(written(value) for key, value in untracked(config).items() if key not in (full_key(name), "seed"))
         groups[fixed].append(index)
     yield from groups.values()
 
 
 def _order(config: RunConfig, name: str) -> tuple[float, str]:
     """Smaller values first; what is no number comes after all numbers, by the alphabet."""
-    value = flatten(config)[tuned_key(name)]
+    value = flatten(config)[full_key(name)]
     return (value, "") if isinstance(value, int | float) else (inf, written(value))

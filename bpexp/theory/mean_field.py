@@ -12,7 +12,6 @@ from functools import cache
 from math import isclose, pi, sqrt
 
 import numpy as np
-from scipy.optimize import brentq
 
 from bpexp.core.activations import ACTIVATIONS, Activation
 from bpexp.core.arrays import Float64s
@@ -139,6 +138,8 @@ def fixed_point(phi: Activation, sigma_w2: float, sigma_b2: float) -> float:
 
 def _root(f: Callable[[float], float], start: float, end: float) -> float:
     """The q between two of opposite signs of f where f(q) = 0, to 14 digits."""
+    from scipy.optimize import brentq  # a seventh of a second, which only who solves pays for
+
     return float(brentq(f, start, end, xtol=1e-14 * min(start, end), rtol=1e-14))
 
 

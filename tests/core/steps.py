@@ -9,7 +9,6 @@ import numpy as np
 from bpexp.core.arrays import Array, Float64s
 from bpexp.core.descent import Descent, Method
 from bpexp.core.network import Architecture, Gradients, Parameters
-from bpexp.core.optimizers import OPTIMIZERS
 from tests.core.nets import architecture
 
 DECADES = 12
@@ -80,7 +79,3 @@ def descend(net: Architecture, method: Method, runs: Sequence[Run], steps: int, 
             store(gradients, index, draw(net, run.seed, step), draw_exponents(net, run.seed, step) if units else None)
         descent.step(step)
         yield {key: view.copy() for key, view in arrays(parameters).items()}
-
-
-def method(name: str, keys: Mapping[str, float] | None = None, **how: object) -> Method:
-    return Method(OPTIMIZERS[name], keys or {}, **how)  # type: ignore[arg-type]
