@@ -9,13 +9,12 @@ cross-entropy, whose gradient takes its derivative into account.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from math import e, erf, inf, pi, sqrt
 
 import numpy as np
 from scipy import special
 
-from bpexp.core.arrays import Array
+from bpexp.core.arrays import Array, storage, turned
 from bpexp.core.rows import Row
 
 __all__ = ["ACTIVATIONS", "Activation"]
@@ -51,21 +50,16 @@ class Activation(Row):
         return self.derivative is not _no_derivative
 
 
-@lru_cache
-def _block_buffer(dtype: str) -> Array:
-    return np.empty(BLOCK, dtype)
-
-
 def blocks(*arrays: Array) -> Iterator[tuple[Array, ...]]:
-    """Arrays of one shape piece by piece, as flat views, each time with a scratch of the piece's size.
+    """Arrays of one shape and memory order piece by piece, as flat views, each time with a scratch of the piece's size.
 
-    So a function that needs a second buffer has one that does not grow with the layer and is kept between calls.
+    So a function that needs a second buffer has one that does not grow with the layer.
     """
-    views = [np.reshape(x, -1, copy=False) for x in arrays]  # raises where it would have to copy
-    scratch = _block_buffer(views[0].dtype.char)
+    assert len({turned(x) for x in arrays}) == 1, "arrays in different memory orders have no pieces in common"
+    views = [np.reshape(storage(x), -1, copy=False) for x in arrays]  # raises where it would have to copy
     for start in range(0, views[0].size, BLOCK):
         pieces = [view[start : start + BLOCK] for view in views]
-        yield *pieces, scratch[: pieces[0].size]
+        yield *pieces, np.empty_like(pieces[0])
 
 
 def _sigmoid(z: Array, out: Array) -> None:
@@ -231,20 +225,11 @@ def _softplus_derivative(_z: Array, a: Array, out: Array) -> None:
     np.negative(out, out=out)
 
 
-@lru_cache(maxsize=16)
-def row_buffer(shape: tuple[int, ...], dtype: str, name: str = "") -> Array:  # noqa: ARG001 (part of the key)
-    """One number per sample, kept between calls, so that a training step allocates nothing."""
-    return np.empty((*shape[:-1], 1), dtype)
-
-
 def _softmax(z: Array, out: Array) -> None:
     """exp(z_i) / sum_j exp(z_j) over the last axis, shifted by the largest z so that nothing overflows."""
-    row = row_buffer(z.shape, z.dtype.char)
-    np.maximum.reduce(z, axis=-1, keepdims=True, out=row)
-    np.subtract(z, row, out=out)
+    np.subtract(z, np.maximum.reduce(z, axis=-1, keepdims=True), out=out)
     np.exp(out, out=out)
-    np.add.reduce(out, axis=-1, keepdims=True, out=row)
-    np.divide(out, row, out=out)
+    np.divide(out, np.add.reduce(out, axis=-1, keepdims=True), out=out)
 
 
 def _no_derivative(_z: Array, _a: Array, _out: Array) -> None:

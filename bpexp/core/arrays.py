@@ -8,9 +8,9 @@ the exponent costs no accuracy.
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["Array", "Float64s", "Ints", "flat", "log2_norm", "pull_into_range", "square_sum"]
+__all__ = ["Array", "Float64s", "Ints", "columns", "flat", "log2_norm", "pull_into_range", "square_sum", "storage", "turned"]
 
 Array = NDArray[np.floating[Any]]
 Float64s = NDArray[np.float64]
@@ -20,22 +20,33 @@ Ints = NDArray[np.int64]
 LOW, HIGH = 2.0**-16, 2.0**16
 
 
+def columns(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
+    """An empty array (…, B, n) whose samples are columns in memory: products with the weights and sums over samples are faster that way."""
+    return np.empty((*shape[:-2], shape[-1], shape[-2]), dtype).swapaxes(-1, -2)
+
+
+def turned(x: Array) -> bool:
+    """Whether the last axis but one is the one along which neighbours in memory lie, as in `columns`."""
+    return x.ndim > 1 and x.strides[-2] < x.strides[-1] and not x.flags.c_contiguous
+
+
+def storage(x: Array) -> Array:
+    """A view of `x` with its last two axes in the order of memory."""
+    return x.swapaxes(-1, -2) if turned(x) else x
+
+
 def flat(x: Array) -> Array:
-    """A view of `x` with one row per run, (R, everything else)."""
-    return np.reshape(x, (x.shape[0], -1), copy=False)  # raises where it would have to copy
+    """A view of `x` with one row per run, (R, everything else), in the order of memory."""
+    return np.reshape(storage(x), (x.shape[0], -1), copy=False)  # raises where it would have to copy
 
 
-def pull_into_range(x: Array, scratch: Array, peak: Array) -> Ints | int:
-    """Multiply each run of `x` in place by the power of two that brings it near 1; return the exponents taken out.
+def pull_into_range(x: Array) -> Ints:
+    """Multiply each run of `x` in place by the power of two that brings it near 1; return the exponents taken out, shape (R,).
 
-    true x = x * 2**e before and after: the caller adds the result to its e, shape (R,).  A run whose largest |x| lies
+    true x = x * 2**e before and after: the caller adds the result to its e.  A run whose largest |x| lies
     within 2**-16 … 2**16, is zero or is not finite stays as it is (exponent 0), whatever its neighbours in the stack do.
-    `scratch` has the shape of `x`, `peak` the shape (R,).
     """
-    np.abs(x, out=scratch)
-    np.maximum.reduce(flat(scratch), axis=1, out=peak)
-    if peak.min() >= LOW and peak.max() <= HIGH:
-        return 0
+    peak = np.maximum.reduce(np.abs(flat(x)), axis=1)
     _, exponents = np.frexp(peak)
     exponents[((peak >= LOW) & (peak <= HIGH)) | ~np.isfinite(peak)] = 0
     np.ldexp(x, -exponents.reshape(-1, *[1] * (x.ndim - 1)), out=x)

@@ -59,7 +59,7 @@ class Descent:
     def __init__(self, method: Method, parameters: Parameters, gradients: Gradients, lr: Float64s) -> None:
         self.method, self.gradients = method, gradients
         self.lr64: Float64s = lr[:, None]
-        self.lr: Array = np.empty((len(lr), 1, 1, 1), gradients.peak.dtype)
+        self.lr: Array = np.empty((len(lr), 1, 1, 1), gradients.ones.dtype)
         self.factor, self.scheduled = nan, self.lr64  # the schedule's last factor, the learning rates times it
         self.moments = [tuple(np.zeros_like(arena.values) for _ in range(method.optimizer.moments)) for arena in parameters.arenas]
         scales = {id(exponent): Scale(exponent, self.lr.dtype) for exponent in gradients.exponents.values()}
@@ -72,15 +72,16 @@ class Descent:
         at = slice(weights.layers.start, weights.layers.stop, weights.layers.step)
         return Block(weights.values, gradient.values, moments, scale.unit[:, at, None, None], scale.rate[:, at, None, None], self.lr)
 
-    def step(self, step: int) -> None:
-        """The update after `step` others."""
+    def step(self, step: int, *, settled: bool = False) -> None:
+        """The update after `step` others.  `settled`: the exponents are those of the one before."""
         factor = self.method.factor(step)
         if factor != self.factor:
-            self.factor, self.scheduled = factor, self.lr64 * factor
+            self.factor, self.scheduled, settled = factor, self.lr64 * factor, False
             np.copyto(self.lr[:, :, 0, 0], self.scheduled, casting="same_kind")
         clip = None if self.method.clip is None else self._clip(self.method.clip)
-        for scale in self.scales:
-            scale.update(self.scheduled, clip)
+        if clip is not None or not settled:
+            for scale in self.scales:
+                scale.update(self.scheduled, clip)
         for block in self.blocks:
             self.rule(block, step + 1)  # the first update is number 1
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
-from bpexp.core.activations import Activation, blocks, row_buffer
+from bpexp.core.activations import Activation, blocks
 from bpexp.core.arrays import Array, flat
 from bpexp.core.rows import Row
 
@@ -54,11 +54,10 @@ def _squared_error_plateau(y: Array) -> float:
 
 def _cross_entropy(z: Array, _a: Array, y: Array, scratch: Array, out: Array) -> None:
     """-sum y_i log softmax(z)_i = sum y_i (log sum_j exp z_j - z_i): from z, where log a would be log 0."""
-    top, total = (row_buffer(z.shape, z.dtype.char, name) for name in ("top", "total"))
-    np.maximum.reduce(z, axis=-1, keepdims=True, out=top)
+    top = np.maximum.reduce(z, axis=-1, keepdims=True)
     np.subtract(z, top, out=scratch)
     np.exp(scratch, out=scratch)
-    np.add.reduce(scratch, axis=-1, keepdims=True, out=total)
+    total = np.add.reduce(scratch, axis=-1, keepdims=True)
     np.log(total, out=total)
     np.add(total, top, out=total)
     np.subtract(total, z, out=scratch)

@@ -38,7 +38,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from bpexp.core.activations import ACTIVATIONS, Activation
-from bpexp.core.arrays import Array, Ints, pull_into_range
+from bpexp.core.arrays import Array, Ints, columns, pull_into_range
 
 __all__ = ["Architecture", "Arena", "Entry", "Gradients", "Neurons", "Operation", "Parameters", "backward", "forward", "nothing"]
 
@@ -57,8 +57,10 @@ class Operation:
     """One operation of layer k.
 
     `forward` computes its output from its input; `backward` turns dL/d(output), which it finds in grad.delta[k], into dL/d(input), and
-    leaves the gradients of its parameters in `grad`, with their exponents.  `entries` names its parameters; `reserve` and `reserve_back`
-    replace buffers of the plain net where it needs ones of its own, `buffers` arrays (R, B, n_k) in all.
+    leaves the gradients of its parameters in `grad`, with their exponents.  Two parts of the way back depend on no other layer's, so that
+    all layers' can be computed at once: `slope`, which needs no delta and comes before, and `gradient`, which nobody waits for.
+    `entries` names its parameters; `reserve` and `reserve_back` replace buffers of the plain net where it needs ones of its own,
+    `buffers` arrays (R, B, n_k) in all.
     """
 
     buffers: ClassVar[int] = 0
@@ -75,8 +77,12 @@ class Operation:
     def forward(self, p: "Parameters", n: "Neurons") -> None:
         raise NotImplementedError
 
+    def slope(self, p: "Parameters", n: "Neurons", grad: "Gradients") -> None: ...
+
     def backward(self, p: "Parameters", n: "Neurons", grad: "Gradients") -> None:
         raise NotImplementedError
+
+    def gradient(self, p: "Parameters", n: "Neurons", grad: "Gradients") -> None: ...
 
 
 @dataclass(frozen=True)
@@ -96,15 +102,17 @@ class Affine(Operation):
         if self.bias:
             np.add(n.z[k], p.b[k], out=n.z[k])
 
-    def backward(self, p: "Parameters", n: "Neurons", grad: "Gradients") -> None:
+    def backward(self, p: "Parameters", n: "Neurons", grad: "Gradients") -> None:  # noqa: ARG002
         k, delta = self.k, grad.delta
-        grad.exponent[:, k] += pull_into_range(delta[k], grad.scratch[k], grad.peak)
-        np.matmul(n.aT[k - 1], delta[k], out=grad.W[k])  # dL/dW_k[i, j] = sum over samples of a_{k-1}[i] delta_k[j]
-        if self.bias:
-            np.matmul(grad.ones, delta[k], out=grad.b[k])  # dL/db_k[j] = sum over samples of delta_k[j]
         if k > 1:
             np.matmul(delta[k], p.WT[k], out=delta[k - 1])  # dL/da_{k-1}[i] = sum_j delta_k[j] W_k[i, j]
             grad.exponent[:, k - 1] = grad.exponent[:, k]
+
+    def gradient(self, p: "Parameters", n: "Neurons", grad: "Gradients") -> None:  # noqa: ARG002
+        k, delta = self.k, grad.delta
+        np.matmul(n.aT[k - 1], delta[k], out=grad.W[k])  # dL/dW_k[i, j] = sum over samples of a_{k-1}[i] delta_k[j]
+        if self.bias:
+            np.matmul(grad.ones, delta[k], out=grad.b[k])  # dL/db_k[j] = sum over samples of delta_k[j]
 
 
 @dataclass(frozen=True)
@@ -116,10 +124,14 @@ class Activate(Operation):
     def forward(self, p: "Parameters", n: "Neurons") -> None:  # noqa: ARG002
         self.phi.function(n.v[self.k], n.f[self.k])
 
+    def slope(self, p: "Parameters", n: "Neurons", grad: "Gradients") -> None:  # noqa: ARG002
+        k = self.k
+        self.phi.derivative(n.v[k], n.f[k], grad.slope[k])
+
     def backward(self, p: "Parameters", n: "Neurons", grad: "Gradients") -> None:  # noqa: ARG002
-        k, slope = self.k, grad.scratch[self.k]
-        self.phi.derivative(n.v[k], n.f[k], slope)
-        np.multiply(grad.delta[k], slope, out=grad.delta[k])  # dL/dv_k = dL/df_k phi'(v_k)
+        k, delta = self.k, grad.delta[self.k]
+        np.multiply(delta, grad.slope[k], out=delta)  # dL/dv_k = dL/df_k phi'(v_k)
+        grad.settle(k)
 
 
 def nothing(_net: "Architecture", _k: int) -> tuple[Operation, ...]:
@@ -223,6 +235,7 @@ class Neurons:
     def __init__(self, net: Architecture, runs: int, batch: int, *, training: bool = True) -> None:
         self.net, self.training = net, training
         self.shape = runs, batch
+        self._kept: dict[str, list[Array]] = {}
         self._shared: dict[str, Array] = {}
         empty: Array = np.empty(0, net.dtype)
         self.z: list[Array] = [empty, *(self.buffer("z", k) for k in net.layers)]
@@ -237,31 +250,50 @@ class Neurons:
         """An array (R, B, n_k): its own while training, else one that all layers share under that name."""
         (runs, batch), sizes = self.shape, self.net.sizes
         if self.training:
-            return np.empty((runs, batch, sizes[k]), self.net.dtype)
+            if name not in self._kept:
+                self._kept[name] = layered(self.net, runs, batch)
+            return self._kept[name][k]
         shared = self._shared.setdefault(name, np.empty(runs * batch * max(sizes[1:]), self.net.dtype))
-        return shared[: runs * batch * sizes[k]].reshape(runs, batch, sizes[k])
+        return shared[: runs * batch * sizes[k]].reshape(runs, sizes[k], batch).swapaxes(1, 2)
 
 
 class Gradients(Parameters):
     """The gradients of all parameters, in arenas like theirs, and delta[k] (R, B, n_k); true value = stored * 2**exponent[:, k].
 
     delta[k] holds dL/da_k first, at the end dL/dz_k.  `exponents[kind]` are those of the parameters' gradients: of W and b the deltas' own.
+    `factor[k]`, `through[k]` and `around[k]` (R, 1, 1) are the powers of two that the last pass has multiplied by, where it measured: at
+    layer k, and where two ways meet there (`bpexp.core.skips`).
     """
 
     def __init__(self, net: Architecture, runs: int, batch: int) -> None:
         super().__init__(net, runs)
-        dtype, sizes = net.dtype, net.sizes
-        self.delta: list[Array] = [np.empty(0, dtype), *(np.empty((runs, batch, n), dtype) for n in sizes[1:])]
+        dtype = net.dtype
+        self.delta: list[Array] = layered(net, runs, batch)
+        self.slope: list[Array] = layered(net, runs, batch)
         self.exponent: Ints = np.zeros((runs, net.depth + 1), np.int64)
         self.exponents: dict[str, Ints] = {kind: np.zeros_like(self.exponent) for kind in self.arrays} | {"W": self.exponent, "b": self.exponent}
         self.past: Array = np.empty(0, dtype)  # what goes past a block of layers (`bpexp.core.skips`)
         self.past_exponent: Ints = np.zeros(runs, np.int64)
-        scratch = {n: np.empty((runs, batch, n), dtype) for n in set(sizes[1:])}
-        self.scratch: list[Array] = [np.empty(0, dtype), *(scratch[n] for n in sizes[1:])]
-        self.peak: Array = np.empty(runs, dtype)
-        self.ones: Array = np.ones((1, batch), dtype)
+        self.factor, self.through, self.around = (list(np.ones((net.depth + 1, runs, 1, 1), dtype)) for _ in range(3))
+        self.measures = True  # else the factors of an earlier pass are taken
+        self.ones: Array = np.ones((1, 1, batch), dtype)
         for operation in net.operations:
             operation.reserve_back(self)
+
+    def settle(self, k: int) -> None:
+        """Bring delta_k near 1 by a power of two per run, and note which."""
+        if self.measures:
+            taken = pull_into_range(self.delta[k])
+            self.exponent[:, k] += taken
+            np.ldexp(self.factor[k].dtype.type(1.0), -taken[:, None, None], out=self.factor[k])
+
+
+def layered(net: Architecture, runs: int, batch: int) -> list[Array]:
+    """An array (R, B, n_k) for each layer k, those of equal neighbours equally spaced in memory; index 0 is empty."""
+    found: list[Array] = [np.empty(0, net.dtype)]
+    for n, group in groupby(net.sizes[1:]):
+        found += list(columns((len(list(group)), runs, batch, n), net.dtype))
+    return found
 
 
 def forward(net: Architecture, parameters: Parameters, neurons: Neurons) -> Array:
@@ -274,5 +306,8 @@ def forward(net: Architecture, parameters: Parameters, neurons: Neurons) -> Arra
 def backward(net: Architecture, parameters: Parameters, neurons: Neurons, grad: Gradients) -> None:
     """From dL/dz_depth, which the loss has put into grad.delta, to every delta_k and every parameter's gradient: each once."""
     grad.exponent[:, net.depth] = 0
+    grad.settle(net.depth)
     for operation in net.operations_back:
+        operation.slope(parameters, neurons, grad)
         operation.backward(parameters, neurons, grad)
+        operation.gradient(parameters, neurons, grad)

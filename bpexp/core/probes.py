@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from math import log10
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bpexp.core.arrays import Array, Float64s, log2_norm
-from bpexp.core.network import Architecture, Gradients, Neurons, Parameters
+from bpexp.core.arrays import Array, Float64s, flat
+from bpexp.core.network import Architecture, Neurons
 
 __all__ = ["PROBES", "Moment", "Probe"]
 
@@ -22,51 +21,48 @@ SATURATED = 0.05  # of the activation's steepest slope: a sigmoid beyond |z| = 4
 
 @dataclass(frozen=True)
 class Moment:
-    """One training step, seen after the update: the batch's neurons and gradients, the weights before, and what changed.
+    """One training step, seen after the update: the batch's neurons, and what update and optimizer use up as the log2 of its norms.
 
-    The gradients' arenas are the optimizer's to use up, so `log2_grad` holds the norms of each dL/dW_k from before the update.
-    `change` is None at the last step, which measures and does not update.
+    `log2_grad`, `log2_delta` (depth, R) are those of each dL/dW_k and dL/dz_k, `log2_weight` those of W_k before the update, `log2_change` those of
+    what the update added, or None at the last step, which measures and does not update.
     """
 
     net: Architecture
     neurons: Neurons
-    gradients: Gradients
     lr: Float64s
-    before: Parameters
-    log2_grad: list[Float64s]
-    change: Parameters | None
-
-    def log2_weight(self, k: int) -> Float64s:
-        return log2_norm(self.before.W[k])
+    log2_grad: Float64s
+    log2_delta: Float64s
+    log2_weight: Float64s
+    log2_change: Float64s | None
 
 
 def grad_norm(now: Moment, k: int) -> Float64s:
     """||dL/dW_k||, the L2 norm over all weights of the layer."""
-    return LOG10_OF_2 * now.log2_grad[k]
+    return np.asarray(LOG10_OF_2 * now.log2_grad[k - 1])
 
 
 def delta_norm(now: Moment, k: int) -> Float64s:
     """||dL/dz_k|| of the batch's mean loss, over the whole (B, n_k) array."""
-    return LOG10_OF_2 * log2_norm(now.gradients.delta[k], now.gradients.exponent[:, k])
+    return np.asarray(LOG10_OF_2 * now.log2_delta[k - 1])
 
 
 def weight_norm(now: Moment, k: int) -> Float64s:
     """||W_k||, before the update."""
-    return np.asarray(np.exp2(now.log2_weight(k)))
+    return np.asarray(np.exp2(now.log2_weight[k - 1]))
 
 
 def update_ratio(now: Moment, k: int) -> Float64s:
     """The step that the equation asks for: lr ||dL/dW_k|| / ||W_k||."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return LOG10_OF_2 * (np.log2(now.lr) + now.log2_grad[k] - now.log2_weight(k))
+        return np.asarray(LOG10_OF_2 * (np.log2(now.lr) + now.log2_grad[k - 1] - now.log2_weight[k - 1]))
 
 
 def update_made(now: Moment, k: int) -> Float64s:
     """||W_k after - W_k before|| / ||W_k||: the step that the dtype made of it, log10 -inf where no weight changed."""
-    if now.change is None:
+    if now.log2_change is None:
         return np.full(len(now.lr), np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return LOG10_OF_2 * (log2_norm(now.change.W[k]) - now.log2_weight(k))
+        return np.asarray(LOG10_OF_2 * (now.log2_change[k - 1] - now.log2_weight[k - 1]))
 
 
 def activation_mean(now: Moment, k: int) -> Float64s:
@@ -89,8 +85,8 @@ def saturated(now: Moment, k: int) -> Float64s:
     return np.asarray(_rows(np.abs(slope) < SATURATED * phi.steepest).mean(axis=1))
 
 
-def _rows(x: Array | NDArray[np.bool]) -> Float64s:
-    return np.ascontiguousarray(x).reshape(len(x), -1).astype(np.float64)
+def _rows(x: Array) -> Float64s:
+    return flat(x).astype(np.float64)
 
 
 @dataclass(frozen=True)

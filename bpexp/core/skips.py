@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bpexp.core.arrays import Array, Ints, flat
+from bpexp.core.arrays import Array, flat
 from bpexp.core.network import Architecture, Entry, Gradients, Neurons, Operation, Parameters, nothing
 from bpexp.core.rows import Row, parameters
 
@@ -40,18 +40,15 @@ class Fork(Operation):
 
     def backward(self, p: Parameters, n: Neurons, grad: Gradients) -> None:  # noqa: ARG002
         delta, past, k = grad.delta[self.k], grad.past, self.k
-        through, around = grad.exponent[:, k], grad.past_exponent
-        common = np.maximum(through, around)  # what the smaller loses in being scaled to the larger lies below its rounding
-        _rescale(delta, through - common)
-        _rescale(past, around - common)
+        if grad.measures:
+            through, around = grad.exponent[:, k], grad.past_exponent
+            common = np.maximum(through, around)  # what the smaller loses in being scaled to the larger lies below its rounding
+            for factor, exponent in ((grad.through[k], through - common), (grad.around[k], around - common)):
+                np.ldexp(factor.dtype.type(1.0), exponent[:, None, None], out=factor)
+            grad.exponent[:, k] = common
+        np.multiply(delta, grad.through[k], out=delta)
+        np.multiply(past, grad.around[k], out=past)
         np.add(delta, past, out=delta)
-        grad.exponent[:, k] = common
-
-
-def _rescale(x: Array, exponent: Ints) -> None:
-    """Multiply each run by 2**exponent."""
-    if exponent.any():
-        np.ldexp(x, exponent.reshape(-1, *[1] * (x.ndim - 1)), out=x)
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,7 @@ class Join(Operation):
     def backward(self, p: Parameters, n: Neurons, grad: Gradients) -> None:
         k, delta = self.k, grad.delta[self.k]
         np.copyto(grad.past, delta)
-        np.copyto(grad.past_exponent, grad.exponent[:, k])
+        grad.past_exponent[:] = grad.exponent[:, k]
         np.multiply(delta, self._scale(p, n.f[k]), out=delta)  # dL/df_k = scale dL/da_k
 
     def _scale(self, _p: Parameters, f: Array) -> Array | np.floating:
@@ -92,9 +89,8 @@ class LearnedJoin(Join):
         return {"scale": Entry((1, 1), start=self.scale)}
 
     def backward(self, p: Parameters, n: Neurons, grad: Gradients) -> None:
-        k, scratch = self.k, grad.scratch[self.k]
-        np.multiply(grad.delta[k], n.f[k], out=scratch)
-        np.add.reduce(flat(scratch), axis=1, out=grad.arrays["scale"][k][:, 0, 0])  # dL/ds = sum of f_k dL/da_k
+        k = self.k
+        np.add.reduce(flat(grad.delta[k] * n.f[k]), axis=1, out=grad.arrays["scale"][k][:, 0, 0])  # dL/ds = sum of f_k dL/da_k
         grad.exponents["scale"][:, k] = grad.exponent[:, k]
         super().backward(p, n, grad)
 

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from bpexp.core.arrays import Array, Float64s, Ints, flat, log2_norm
 from bpexp.core.descent import Descent, Method
 from bpexp.core.losses import Loss
-from bpexp.core.network import Architecture, Gradients, Neurons, Parameters, backward, forward
+from bpexp.core.network import Architecture, Neurons, Parameters, forward
 from bpexp.core.probes import PROBES, Moment
 from bpexp.core.records import Columns, Records
+from bpexp.core.step import Step
 
 __all__ = ["NUMERICS", "Split", "Task", "Training"]
 
@@ -60,10 +61,8 @@ class Training:
         self.task, self.parameters = task, parameters
         self.lr: Float64s = np.asarray(lr, np.float64)
         self.sampler = Sampler(data, task.batch_size, batches)
-        self.neurons = Neurons(net, runs, task.batch_size)
-        self.gradients = Gradients(net, runs, task.batch_size)
-        self.before, self.change = Parameters(net, runs), Parameters(net, runs)
-        self.descent = Descent(task.method, parameters, self.gradients, self.lr)
+        self.step = Step(net, task.loss, task.batch_size, parameters)
+        self.descent = Descent(task.method, parameters, self.step.gradients, self.lr)
         self.evaluators = {
             "train": Evaluator(task, runs, data.x_train, data.y_train),
             "test": Evaluator(task, runs, data.x_test, data.y_test),
@@ -72,7 +71,6 @@ class Training:
         self.diverged_at: list[int | None] = [None] * runs
         self.ended_at: dict[int, int] = {}  # the last step of runs that have diverged
         self.last_step = -1
-        self.value: Array = np.empty(runs, net.dtype)
         self.loss_train: Float64s = np.full((runs, task.steps + 1), np.nan)
         self.evaluated: dict[str, Float64s] = {
             f"{kind}_{part}": np.full((runs, task.steps + 1), np.nan)
@@ -94,37 +92,20 @@ class Training:
                     return
 
     def _step(self, step: int, probe: int | None) -> None:
-        task, neurons, gradients = self.task, self.neurons, self.gradients
-        y = self.sampler.next(neurons.a[0])
-        forward(task.net, self.parameters, neurons)
-        self._loss(neurons, y)
-        self.loss_train[self.alive, step] = self.value[self.alive]
-        self._bury(~np.isfinite(self.value), step)
-        backward(task.net, self.parameters, neurons, gradients)
-        last = step == task.steps
+        now, last = self.step, step == self.task.steps
+        self.sampler.next(now.neurons.a[0], now.targets)
+        now.forward()
+        self.loss_train[self.alive, step] = now.value[self.alive]
+        self._bury(~np.isfinite(now.value), step)
+        now.backward(self.alive)
         if probe is not None:
             self._evaluate(step)
-            norms = (log2_norm(gradients.W[k], gradients.exponent[:, k]) for k in task.net.layers)
-            log2_grad = [np.zeros_like(self.lr), *norms]
-            copy(self.parameters, self.before)
-        if not last:
-            self.descent.step(step)
-        if probe is not None:
-            change = None if last else difference(self.parameters, self.before, self.change)
-            moment = Moment(task.net, neurons, gradients, self.lr, self.before, log2_grad, change)
-            self._probe(probe, moment)
+            self._probe(probe, step, update=not last)
+        elif not last:
+            self.descent.step(step, settled=now.settled)
         if not last:
             self._bury(self._broken(), step + 1)
             self._clear()
-
-    def _loss(self, neurons: Neurons, y: Array) -> None:
-        """The batch's mean loss, and its delta_depth = dL/dz_depth: the seed of the backward pass."""
-        net, loss, grad = self.task.net, self.task.loss, self.gradients
-        z, a, delta, scratch = neurons.z[-1], neurons.a[-1], grad.delta[-1], grad.scratch[-1]
-        loss.value(z, a, y, scratch, self.value)
-        loss.delta(z, a, y, net.output, scratch, delta)
-        np.divide(self.value, self.task.batch_size, out=self.value)
-        np.divide(delta, self.task.batch_size, out=delta)
 
     def _broken(self) -> NDArray[np.bool]:
         """Which runs have a weight that is not finite."""
@@ -159,7 +140,17 @@ class Training:
             if self.task.data.classes:
                 self.evaluated[f"accuracy_{part}"][self.alive, step] = accuracy[self.alive]
 
-    def _probe(self, index: int, moment: Moment) -> None:
+    def _probe(self, index: int, step: int, *, update: bool) -> None:
+        """Look at every layer, before the update and after it."""
+        task, now = self.task, self.step
+        weights = self.parameters.W
+        norms = now.log2_grad(), now.log2_delta(), layer_norms(weights)
+        change = None
+        if update:
+            before = [W.copy() for W in weights]
+            self.descent.step(step, settled=now.settled)
+            change = layer_norms([np.subtract(W, old, out=old) for W, old in zip(weights, before, strict=True)])
+        moment = Moment(task.net, now.neurons, self.lr, *norms, change)
         for probe in PROBES.values():
             for k in self.task.net.layers:
                 self.layers[probe.column][self.alive, index, k - 1] = probe.measure(moment, k)[self.alive]
@@ -191,22 +182,19 @@ class Sampler:
     def __init__(self, data: Split, batch_size: int, generators: Sequence[Generator]) -> None:
         self.x, self.y, self.size, self.generators = data.x_train, data.y_train, batch_size, generators
         self.order = np.tile(np.arange(len(self.x)), (len(generators), 1))
-        self.targets: Array = np.empty((len(generators), batch_size, self.y.shape[1]), self.y.dtype)
         self.at = len(self.x)  # as if an epoch had just ended
 
-    def next(self, inputs: Array) -> Array:
-        """Fill `inputs` (R, B, n) with the next batch, return its targets (R, B, outputs)."""
+    def next(self, inputs: Array, targets: Array) -> None:
+        """Fill `inputs` (R, B, n) and `targets` (R, B, outputs) with the next batch."""
         if self.at + self.size > len(self.x):
             self.at = 0
             if self.size < len(self.x):
                 for generator, order in zip(self.generators, self.order, strict=True):
                     generator.shuffle(order)
-        for run, order in enumerate(self.order):
-            batch = order[self.at : self.at + self.size]
-            np.take(self.x, batch, axis=0, out=inputs[run], mode="clip")  # "raise" would copy `out`
-            np.take(self.y, batch, axis=0, out=self.targets[run], mode="clip")
+        batch = self.order[:, self.at : self.at + self.size]
+        np.take(self.x, batch, axis=0, out=inputs, mode="clip")  # "raise" would copy `out`
+        np.take(self.y, batch, axis=0, out=targets, mode="clip")
         self.at += self.size
-        return self.targets
 
 
 class Evaluator:
@@ -233,13 +221,6 @@ class Evaluator:
         return total / len(self.x), right / len(self.x)
 
 
-def copy(source: Parameters, target: Parameters) -> None:
-    for a, b in zip(source.arenas, target.arenas, strict=True):
-        np.copyto(b.values, a.values)
-
-
-def difference(new: Parameters, old: Parameters, out: Parameters) -> Parameters:
-    """New - old, into `out`."""
-    for a, b, c in zip(new.arenas, old.arenas, out.arenas, strict=True):
-        np.subtract(a.values, b.values, out=c.values)
-    return out
+def layer_norms(arrays: Sequence[Array]) -> Float64s:
+    """log2 of the norms of one array (R, …) per layer, (layers, R); index 0 of the list is empty."""
+    return np.array([log2_norm(x) for x in arrays[1:]])

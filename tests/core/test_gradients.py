@@ -66,7 +66,7 @@ def test_layer_alone(name: str, place: str, bias: bool) -> None:
         return np.asarray((c * evaluate(net, parameters, x).a[-1]).sum(axis=(1, 2)))
 
     neurons = evaluate(net, parameters, x)
-    slope = np.empty_like(c)
+    slope = np.empty_like(neurons.z[-1])
     net.output.derivative(neurons.z[-1], neurons.a[-1], slope)
     found = carry_back(net, parameters, neurons, c * slope)
     assert relative_error(found.W(k), central_differences(value, parameters.W[k])) < 1e-7
