@@ -100,7 +100,7 @@ def _linear(z: Array, out: Array) -> None:
 
 
 def _linear_derivative(_z: Array, _a: Array, out: Array) -> None:
-    out.fill(1.0)
+    np.copyto(out, 1.0)
 
 
 def _erf(z: Array, out: Array) -> None:

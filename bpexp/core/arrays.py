@@ -25,17 +25,17 @@ def columns(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
     return np.empty((*shape[:-2], shape[-1], shape[-2]), dtype).swapaxes(-1, -2)
 
 
-def turned(x: Array) -> bool:
+def turned(x: NDArray[Any]) -> bool:
     """Whether the last axis but one is the one along which neighbours in memory lie, as in `columns`."""
     return x.ndim > 1 and x.strides[-2] < x.strides[-1] and not x.flags.c_contiguous
 
 
-def storage(x: Array) -> Array:
+def storage(x: NDArray[Any]) -> NDArray[Any]:
     """A view of `x` with its last two axes in the order of memory."""
     return x.swapaxes(-1, -2) if turned(x) else x
 
 
-def flat(x: Array) -> Array:
+def flat(x: NDArray[Any]) -> NDArray[Any]:
     """A view of `x` with one row per run, (R, everything else), in the order of memory."""
     return np.reshape(storage(x), (x.shape[0], -1), copy=False)  # raises where it would have to copy
 
@@ -50,7 +50,7 @@ def pull_into_range(x: Array) -> Ints:
     _, exponents = np.frexp(peak)
     exponents[((peak >= LOW) & (peak <= HIGH)) | ~np.isfinite(peak)] = 0
     np.ldexp(x, -exponents.reshape(-1, *[1] * (x.ndim - 1)), out=x)
-    return exponents.astype(np.int64)
+    return np.asarray(exponents, np.int64)
 
 
 def log2_norm(x: Array, exponents: Ints | int = 0) -> Float64s:

@@ -12,7 +12,7 @@ from math import nan
 import numpy as np
 from numpy.typing import NDArray
 
-from bpexp.core.arrays import Array, Float64s, Ints, square_sum
+from bpexp.core.arrays import Array, Float64s, Ints, flat, square_sum
 from bpexp.core.network import Arena, Gradients, Parameters
 from bpexp.core.optimizers import OPTIMIZERS, Block, Optimizer, clip_factor
 
@@ -61,10 +61,12 @@ class Descent:
         self.lr64: Float64s = lr[:, None]
         self.lr: Array = np.empty((len(lr), 1, 1, 1), gradients.ones.dtype)
         self.factor, self.scheduled = nan, self.lr64  # the schedule's last factor, the learning rates times it
-        self.moments = [tuple(np.zeros_like(arena.values) for _ in range(method.optimizer.moments)) for arena in parameters.arenas]
+        arenas = [arena for arena in parameters.arenas if arena.kind in gradients.arrays]
+        self.moments = [tuple(np.zeros_like(arena.values) for _ in range(method.optimizer.moments)) for arena in arenas]
         scales = {id(exponent): Scale(exponent, self.lr.dtype) for exponent in gradients.exponents.values()}
         self.scales = list(scales.values())
-        pairs = zip(parameters.arenas, gradients.arenas, self.moments, strict=True)
+        self.rate: Array = scales[id(gradients.exponent)].rate[:, 1:]  # (R, depth), of the weights
+        pairs = zip(arenas, gradients.arenas, self.moments, strict=True)
         self.blocks = [self._block(weights, gradient, moments, scales[id(gradients.exponents[weights.kind])]) for weights, gradient, moments in pairs]
         self.rule = partial(method.optimizer.rule, **method.keys)
 
@@ -92,6 +94,15 @@ class Descent:
         squares, scales, exponents = (np.stack(numbers, axis=1) for numbers in zip(*parts, strict=True))
         mantissa, exponent = clip_factor(squares, scales + exponents, limit)
         return mantissa[:, None], exponent[:, None]
+
+    def broken(self) -> NDArray[np.bool]:
+        """Which runs have a parameter that is not finite, of those that are updated here.  A sum of squares that is finite has no other terms."""
+        found = np.zeros(len(self.lr), bool)
+        for block in self.blocks:
+            rows = block.weights.reshape(*block.weights.shape[:2], -1)
+            if not np.isfinite(np.vecdot(rows, rows)).all():
+                found |= ~np.isfinite(flat(block.weights)).all(axis=1)
+        return found
 
     def clear(self, runs: NDArray[np.bool]) -> None:
         """Forget the moments of runs that have diverged."""

@@ -28,7 +28,7 @@ and between and after them whatever `Architecture.normalize` (`bpexp.core.normal
 pass goes through the list, the backward pass through its reverse: that is the chain rule.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
@@ -110,7 +110,8 @@ class Affine(Operation):
 
     def gradient(self, p: "Parameters", n: "Neurons", grad: "Gradients") -> None:  # noqa: ARG002
         k, delta = self.k, grad.delta
-        np.matmul(n.aT[k - 1], delta[k], out=grad.W[k])  # dL/dW_k[i, j] = sum over samples of a_{k-1}[i] delta_k[j]
+        if "W" in grad.arrays:  # else `bpexp.core.layerwise` makes them one by one
+            np.matmul(n.aT[k - 1], delta[k], out=grad.W[k])  # dL/dW_k[i, j] = sum over samples of a_{k-1}[i] delta_k[j]
         if self.bias:
             np.matmul(grad.ones, delta[k], out=grad.b[k])  # dL/db_k[j] = sum over samples of delta_k[j]
 
@@ -210,18 +211,18 @@ class Arena:
 class Parameters:
     """Weights W[k] (R, n_in, n_out) and biases b[k] (R, 1, n_out), and what else operations train; or their gradients: anything of that shape.
 
-    `arrays[kind][k]` are all of them; `arenas` those that are trained.
+    `arrays[kind][k]` are all of them, but for kinds that it is to go `without`; `arenas` those that are trained.
     """
 
-    def __init__(self, net: Architecture, runs: int) -> None:
-        named = [(kind, op.k, entry) for op in net.operations for kind, entry in op.entries(net).items()]
+    def __init__(self, net: Architecture, runs: int, *, without: Container[str] = ()) -> None:
+        named = [(kind, op.k, entry) for op in net.operations for kind, entry in op.entries(net).items() if kind not in without]
         kinds = dict.fromkeys(kind for kind, _, _ in named)
         entries = {kind: {k: entry for name, k, entry in named if name == kind} for kind in kinds}
         arenas = {kind: Arena.allocate(kind, found, runs, net.dtype) for kind, found in entries.items()}
         self.arrays: dict[str, dict[int, Array]] = {kind: dict(view for arena in found for view in arena.views()) for kind, found in arenas.items()}
         self.arenas: list[Arena] = [arena for kind, found in arenas.items() for arena in found if next(iter(entries[kind].values())).trained]
         empty: Array = np.empty(0, net.dtype)
-        self.W: list[Array] = [empty, *self.arrays["W"].values()]
+        self.W: list[Array] = [empty, *self.arrays.get("W", {}).values()]
         self.b: list[Array] = [empty, *self.arrays.get("b", {}).values()]
         self.WT: list[Array] = [empty, *(W.swapaxes(1, 2) for W in self.W[1:])]
 
@@ -265,8 +266,8 @@ class Gradients(Parameters):
     layer k, and where two ways meet there (`bpexp.core.skips`).
     """
 
-    def __init__(self, net: Architecture, runs: int, batch: int) -> None:
-        super().__init__(net, runs)
+    def __init__(self, net: Architecture, runs: int, batch: int, *, without: Container[str] = ()) -> None:
+        super().__init__(net, runs, without=without)
         dtype = net.dtype
         self.delta: list[Array] = layered(net, runs, batch)
         self.slope: list[Array] = layered(net, runs, batch)

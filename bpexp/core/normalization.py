@@ -46,7 +46,8 @@ class Normalize(Operation):
     def reserve(self, neurons: Neurons) -> None:
         neurons.v[self.k] = neurons.buffer("v", self.k)
         neurons.saved["zhat", self.k] = neurons.buffer("zhat", self.k)
-        neurons.saved["inverse", self.k] = np.empty_like(np.add.reduce(neurons.z[self.k], axis=self.axis, keepdims=True))
+        runs, batch, n = neurons.z[self.k].shape
+        neurons.saved["inverse", self.k] = np.empty((runs, 1, n) if self.axis == SAMPLES else (runs, batch, 1), neurons.z[self.k].dtype)
 
     def forward(self, p: Parameters, n: Neurons) -> None:
         k, zhat, inverse, v = self.k, n.saved["zhat", self.k], n.saved["inverse", self.k], n.v[self.k]

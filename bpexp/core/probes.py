@@ -85,8 +85,8 @@ def saturated(now: Moment, k: int) -> Float64s:
     return np.asarray(_rows(np.abs(slope) < SATURATED * phi.steepest).mean(axis=1))
 
 
-def _rows(x: Array) -> Float64s:
-    return flat(x).astype(np.float64)
+def _rows(x: Array | NDArray[np.bool]) -> Float64s:
+    return np.asarray(flat(x), np.float64)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ the definition run as it stands and note each call instead of making it:
     with the operations of a net as they are       operation.forward(p, n)
     and p, n with all their arrays traced          leaves on the tape  matmul(a_0, W_1, z_1), tanh(z_1, a_1), …
 
-What is noted is made cheaper without changing a bit of its results: constants become arrays of the right dtype, temporaries get a place
-that is kept, equal calls of neighbouring layers that wait for nothing become one call (`merged`), a product of one run becomes one of two matrices, and
+What is noted is made cheaper without changing a bit of its results: constants become arrays of the right dtype, temporaries get a place that
+is kept, equal calls of neighbouring layers that wait for nothing become one (`merged`), a product of one run becomes one of two matrices, and
 numbers that lie together in memory are handed over as one row.
 """
 
@@ -16,7 +16,7 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any, TypeVar
 
 import numpy as np
@@ -59,7 +59,9 @@ class Traced(np.ndarray):
     def __array_function__(self, function: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
         if function is np.copyto:
             target, source = args
-            self.tape.calls.append(Call(np.copyto, (untraced(target), untraced(source)), untraced(target), {k: untraced(v) for k, v in kwargs.items()}))
+            self.tape.calls.append(
+                Call(np.copyto, (untraced(target), untraced(source)), untraced(target), {k: untraced(v) for k, v in kwargs.items()})
+            )
             return None
         if function is np.empty_like:
             return self.tape.traced(self.tape.place(np.empty_like(untraced(args[0]), **kwargs)))
@@ -74,6 +76,9 @@ class Traced(np.ndarray):
         raise TypeError("what depends on an array's numbers can't be written down")
 
     __float__ = __int__ = item = __bool__  # type: ignore[assignment]
+
+    def fill(self, value: Any) -> None:
+        self[...] = value
 
 
 def untraced(x: Any) -> Any:
@@ -158,7 +163,7 @@ def _stacked(calls: Sequence[Call]) -> Call | None:
 def spaced(arrays: Sequence[Array]) -> Array | None:
     """Arrays of one shape at equal distances in memory as one, with a leading axis; the same array each time has distance 0."""
     places = [array.__array_interface__["data"][0] for array in arrays]
-    distances = {int(b - a) for a, b in zip(places, places[1:], strict=False)} or {0}
+    distances = {int(b - a) for a, b in pairwise(places)} or {0}
     if len(distances) > 1:
         return None
     return as_strided(arrays[0], (len(arrays), *arrays[0].shape), (distances.pop(), *arrays[0].strides))
@@ -174,10 +179,11 @@ def _bound(call: Call) -> Plain:
     if function is np.copyto:
         return partial(np.copyto, *inputs, **keys)
     if function is np.matmul:
-        return _product(*inputs, out)
+        return _product(inputs[0], inputs[1], out)
     if keys or not isinstance(function, np.ufunc):
         return partial(function, *inputs, out=out, **keys)
-    return partial(function, *_rows([_constant(x, inputs) for x in inputs] + [out]))
+    *rows, out = _rows([*(_constant(x, inputs) for x in inputs), out])
+    return partial(function, *rows, out=out) if function in (np.maximum, np.minimum) else partial(function, *rows, out)  # as NumPy wants it
 
 
 def _constant(x: Any, inputs: Sequence[Any]) -> Any:

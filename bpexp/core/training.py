@@ -11,8 +11,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from bpexp.core.arrays import Array, Float64s, Ints, flat, log2_norm
-from bpexp.core.descent import Descent, Method
+from bpexp.core.arrays import Array, Float64s, Ints, log2_norm
+from bpexp.core.descent import Method
 from bpexp.core.losses import Loss
 from bpexp.core.network import Architecture, Neurons, Parameters, forward
 from bpexp.core.probes import PROBES, Moment
@@ -21,7 +21,7 @@ from bpexp.core.step import Step
 
 __all__ = ["NUMERICS", "Split", "Task", "Training"]
 
-NUMERICS = 1  # raised whenever a change of the core changes a run's numbers: part of every fingerprint
+NUMERICS = 2  # raised whenever a change of the core changes a run's numbers: part of every fingerprint
 CHUNK = 512  # samples evaluated at once; a constant, so that no sum depends on the stack
 
 
@@ -61,8 +61,7 @@ class Training:
         self.task, self.parameters = task, parameters
         self.lr: Float64s = np.asarray(lr, np.float64)
         self.sampler = Sampler(data, task.batch_size, batches)
-        self.step = Step(net, task.loss, task.batch_size, parameters)
-        self.descent = Descent(task.method, parameters, self.step.gradients, self.lr)
+        self.step = Step(net, task.loss, task.method, task.batch_size, parameters, self.lr)
         self.evaluators = {
             "train": Evaluator(task, runs, data.x_train, data.y_train),
             "test": Evaluator(task, runs, data.x_test, data.y_test),
@@ -102,18 +101,10 @@ class Training:
             self._evaluate(step)
             self._probe(probe, step, update=not last)
         elif not last:
-            self.descent.step(step, settled=now.settled)
+            now.update(step, self.alive)
         if not last:
-            self._bury(self._broken(), step + 1)
+            self._bury(now.broken(), step + 1)
             self._clear()
-
-    def _broken(self) -> NDArray[np.bool]:
-        """Which runs have a weight that is not finite."""
-        broken = np.zeros(len(self.lr), bool)
-        for arena in self.parameters.arenas:
-            for extreme in (np.minimum, np.maximum):
-                broken |= ~np.isfinite(extreme.reduce(flat(arena.values), axis=1))
-        return broken
 
     def _bury(self, broken: NDArray[np.bool], step: int) -> None:
         """End runs at `step` and put their weights aside."""
@@ -128,7 +119,7 @@ class Training:
         if not self.alive.all():
             for arena in self.parameters.arenas:
                 arena.values[~self.alive] = 0.0
-            self.descent.clear(~self.alive)
+            self.step.descent.clear(~self.alive)
 
     def _parameters(self, run: int) -> dict[str, Array]:
         return {f"{kind}_{k:03d}": array[run].copy() for kind, layers in self.parameters.arrays.items() for k, array in layers.items()}
@@ -143,14 +134,8 @@ class Training:
     def _probe(self, index: int, step: int, *, update: bool) -> None:
         """Look at every layer, before the update and after it."""
         task, now = self.task, self.step
-        weights = self.parameters.W
-        norms = now.log2_grad(), now.log2_delta(), layer_norms(weights)
-        change = None
-        if update:
-            before = [W.copy() for W in weights]
-            self.descent.step(step, settled=now.settled)
-            change = layer_norms([np.subtract(W, old, out=old) for W, old in zip(weights, before, strict=True)])
-        moment = Moment(task.net, now.neurons, self.lr, *norms, change)
+        norms = now.log2_grad(), now.log2_delta(), np.array([log2_norm(W) for W in self.parameters.W[1:]])
+        moment = Moment(task.net, now.neurons, self.lr, *norms, now.watched_update(step, self.alive) if update else None)
         for probe in PROBES.values():
             for k in self.task.net.layers:
                 self.layers[probe.column][self.alive, index, k - 1] = probe.measure(moment, k)[self.alive]
@@ -219,8 +204,3 @@ class Evaluator:
             total += value
             right += (a.argmax(axis=2) == y.argmax(axis=1)).sum(axis=1)
         return total / len(self.x), right / len(self.x)
-
-
-def layer_norms(arrays: Sequence[Array]) -> Float64s:
-    """log2 of the norms of one array (R, …) per layer, (layers, R); index 0 of the list is empty."""
-    return np.array([log2_norm(x) for x in arrays[1:]])

@@ -81,7 +81,7 @@ def run() -> tuple[Records, dict[int, list[Layer]]]:
         W, b = views(parameters.W), [bias[0] for bias in views(parameters.b)]
         next(advance)
         if step in PROBED:
-            x, y = training.neurons.a[0][0].astype(np.float64), training.sampler.targets[0].astype(np.float64)
+            x, y = training.step.neurons.a[0][0].astype(np.float64), training.step.targets[0].astype(np.float64)
             layers[step] = plain_backprop(x, y, W, b, views(parameters.W))
     return training.records(0), layers
 

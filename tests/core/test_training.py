@@ -84,7 +84,7 @@ def follow(training: Training, tutorial: Tutorial) -> dict[str, list[float]]:
     sets = {"train": wide(data.x_train, data.y_train), "test": wide(data.x_test, data.y_test)}
     curves: dict[str, list[float]] = {name: [] for name in ("loss_train", "loss_train_full", "loss_test", "accuracy_train", "accuracy_test")}
     for step in training.advance():
-        x, y = wide(training.neurons.a[0][0], training.sampler.targets[0])
+        x, y = wide(training.step.neurons.a[0][0], training.step.targets[0])
         curves["loss_train"].append(tutorial.mean_loss(x, y))
         if step in training.task.probe_steps:
             for part, loss in (("train", "loss_train_full"), ("test", "loss_test")):
@@ -181,11 +181,12 @@ def test_the_sampler_visits_each_sample_once_per_epoch(count: int, size: int, ru
     numbers: Array = np.arange(float(count))[:, None]
     generators = [np.random.default_rng(seed) for seed in range(runs)]
     sampler = Sampler(Split(numbers, -numbers, numbers, numbers, classes=False), size, generators)
-    x = np.empty((runs, size, 1))
+    x, y = np.empty((2, runs, size, 1))
     for _ in range(epochs):
         visited = []
         for _ in range(count // size):
-            np.testing.assert_array_equal(-sampler.next(x), x)
+            sampler.next(x, y)
+            np.testing.assert_array_equal(-y, x)
             visited.append(x[:, :, 0].copy())
         for run in np.concatenate(visited, axis=1):
             assert len(set(run)) == len(run) == count // size * size
@@ -195,8 +196,10 @@ def test_the_sampler_visits_each_sample_once_per_epoch(count: int, size: int, ru
 def test_the_sampler_shuffles_anew_each_epoch_and_each_run_by_its_own_generator() -> None:
     numbers: Array = np.arange(24.0)[:, None]
     sampler = Sampler(Split(numbers, numbers, numbers, numbers, classes=False), 8, [np.random.default_rng(seed) for seed in (1, 2)])
-    x = np.empty((2, 8, 1))
-    epochs = [np.concatenate([sampler.next(x)[:, :, 0].copy() for _ in range(3)], axis=1) for _ in range(2)]
+    batches = np.empty((2, 3, 2, 8, 1))
+    for batch in batches.reshape(-1, 2, 8, 1):
+        sampler.next(batch, np.empty_like(batch))
+    epochs = [np.concatenate(list(epoch[..., 0]), axis=1) for epoch in batches]
     orders = [*epochs[0], *epochs[1]]
     assert all(sorted(order) == list(range(24)) for order in orders)
     assert len({tuple(order) for order in orders}) == 4
@@ -206,6 +209,8 @@ def test_a_full_batch_is_in_order_and_leaves_the_generator_alone() -> None:
     numbers: Array = np.arange(24.0)[:, None]
     generator, untouched = np.random.default_rng(1), np.random.default_rng(1)
     sampler = Sampler(Split(numbers, numbers, numbers, numbers, classes=False), 24, [generator])
+    x = np.empty((1, 24, 1))
     for _ in range(2):
-        np.testing.assert_array_equal(sampler.next(np.empty((1, 24, 1)))[0], numbers)
+        sampler.next(x, np.empty_like(x))
+        np.testing.assert_array_equal(x[0], numbers)
     assert generator.random() == untouched.random()

@@ -1,0 +1,105 @@
+"""Gradient descent on wide layers, one layer at a time: W_k <- W_k - rate_k a_{k-1}^T delta_k.
+
+Where a layer has more weights than the processor's cache holds, a gradient that is stored, looked at and subtracted travels through memory
+four times.  Here it has room for one layer at a time.  Where the batch is small beside the layer it is not stored at all: BLAS adds the
+product to the weights, and its norm comes from products of samples,
+
+    ||A^T D||^2 = sum over pairs of samples (b, c) of (A A^T)[b, c] (D D^T)[b, c]        A = a_{k-1} (B, n_in), D = delta_k (B, n_out)
+
+of which there are B^2 instead of n_in n_out.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import blas
+
+from bpexp.core.arrays import Array, Float64s, flat, log2_norm
+from bpexp.core.descent import Method
+from bpexp.core.network import Architecture, Gradients, Neurons, Parameters
+from bpexp.core.norms import Norms, safe
+
+__all__ = ["Layerwise", "wide"]
+
+WIDE = 256  # neurons in every hidden layer: below, all layers' gradients fit the cache and are worked on at once
+ADDED = 16  # times as many neurons as samples make the product worth adding without looking at it
+
+
+def wide(net: Architecture, method: Method) -> bool:
+    """Whether a net's weights descend layer by layer: a matter of the run's own configuration, for it decides on the last bits."""
+    plain = method.optimizer.name == "sgd" and not method.keys.get("weight_decay") and method.clip is None
+    return plain and net.depth > 1 and min(net.sizes[1:-1]) >= WIDE
+
+
+class Layerwise:
+    """The weights' share of an update by plain gradient descent."""
+
+    def __init__(self, net: Architecture, parameters: Parameters, neurons: Neurons, gradients: Gradients) -> None:
+        self.net, self.parameters, self.neurons, self.gradients = net, parameters, neurons, gradients
+        _runs, batch = neurons.shape
+        self.room: dict[tuple[int, ...], Array] = {W.shape: np.empty(W.shape[1:], net.dtype) for W in parameters.W[1:]}
+        self.added = [ADDED * batch <= min(net.sizes[k - 1 : k + 1]) for k in net.layers]
+        self.bound = self._weight_norms()  # (depth, R): no weight is larger
+        self.limit = float(np.finfo(net.dtype).max) / 2
+
+    def log2_grad(self) -> Float64s:
+        """log2 of ||a_{k-1}^T delta_k||, (depth, R)."""
+        return np.array([self._log2_grad(k) for k in self.net.layers])
+
+    def _log2_grad(self, k: int) -> Float64s:
+        a, delta = self.neurons.a[k - 1], self.gradients.delta[k]
+        if self.added[k - 1]:
+            products = [np.matmul(x, x.swapaxes(1, 2)) for x in (a, delta)]
+            square = np.vecdot(*map(flat, products))
+            if safe(square).all():
+                return np.asarray(0.5 * np.log2(square, dtype=np.float64))
+        return np.array([log2_norm(self._product(k, run)[None])[0] for run in range(len(a))])
+
+    def _product(self, k: int, run: int) -> Array:
+        """a_{k-1}^T delta_k of one run, in the layer's room."""
+        out = self.room[self.parameters.W[k].shape]
+        return np.matmul(self.neurons.aT[k - 1][run], self.gradients.delta[k][run], out=out)
+
+    def update(self, rate: Array, alive: NDArray[np.bool]) -> None:
+        """`rate` (R, depth): the learning rate times 2**exponent."""
+        for k in self.net.layers:
+            self._descend(k, rate, alive)
+
+    def watched_update(self, rate: Array, alive: NDArray[np.bool]) -> Float64s:
+        """The same; log2 of the norms of what it has added to each layer's weights, (depth, R)."""
+        found = []
+        for k, W in enumerate(self.parameters.W[1:], start=1):
+            before = W.copy()
+            self._descend(k, rate, alive)
+            found.append(log2_norm(np.subtract(W, before, out=before)))
+        return np.array(found)
+
+    def _descend(self, k: int, rate: Array, alive: NDArray[np.bool]) -> None:
+        for run in map(int, np.flatnonzero(alive)):
+            W, a, delta = self.parameters.W[k][run], self.neurons.a[k - 1][run], self.gradients.delta[k][run]
+            if self.added[k - 1]:
+                add_product(-rate[run, k - 1], a, delta, W)
+            else:
+                product = self._product(k, run)
+                np.multiply(product, rate[run, k - 1], out=product)
+                np.subtract(W, product, out=W)
+
+    def broken(self, rate: Array, inputs: Norms, deltas: Norms) -> NDArray[np.bool]:
+        """Which runs have a weight that is not finite.  No weight can have passed the norm of the first ones plus those of all updates."""
+        inputs.measure()
+        self.bound += rate.T * np.sqrt(inputs.squares, dtype=np.float64) * np.sqrt(deltas.squares, dtype=np.float64)
+        if self.bound.max() < self.limit:  # false for NaN too
+            return np.zeros(len(rate), bool)
+        self.bound = self._weight_norms()
+        return np.asarray(~np.isfinite(self.bound).all(axis=0))
+
+    def _weight_norms(self) -> Float64s:
+        return np.asarray(np.exp2([log2_norm(W) for W in self.parameters.W[1:]]))
+
+
+def add_product(scale: np.floating, a: Array, delta: Array, W: Array) -> None:
+    """W <- W + scale a^T delta, in place; BLAS's matrices are ours transposed."""
+    if len(a) == 1:
+        blas.get_blas_funcs("ger", (W,))(scale, delta[0], a[0], a=W.T, overwrite_a=True)
+        return
+    (left, turn_left), (right, turn_right) = ((x, False) if x.flags.f_contiguous else (x.T, True) for x in (delta, a))
+    blas.get_blas_funcs("gemm", (W,))(scale, left, right, 1.0, W.T, not turn_left, turn_right, overwrite_c=True)
