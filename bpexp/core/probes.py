@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from math import log10
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bpexp.core.arrays import Array, Float64s, flat
 from bpexp.core.network import Architecture, Neurons
