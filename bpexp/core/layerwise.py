@@ -9,6 +9,8 @@ product to the weights, and its norm comes from products of samples,
 of which there are B^2 instead of n_in n_out.
 """
 
+from math import log2
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import blas
@@ -43,45 +45,50 @@ class Layerwise:
 
     def log2_grad(self) -> Float64s:
         """log2 of ||a_{k-1}^T delta_k||, (depth, R)."""
-        return np.array([self._log2_grad(k) for k in self.net.layers])
+        runs = range(len(self.parameters.W[1]))
+        return np.array([self._by_samples(k) if self.added[k - 1] else [log2_of(self._product(k, run)) for run in runs] for k in self.net.layers])
 
-    def _log2_grad(self, k: int) -> Float64s:
-        a, delta = self.neurons.a[k - 1], self.gradients.delta[k]
-        if self.added[k - 1]:
-            products = [np.matmul(x, x.swapaxes(1, 2)) for x in (a, delta)]
-            square = np.vecdot(*map(flat, products))
-            if safe(square).all():
-                return np.asarray(0.5 * np.log2(square, dtype=np.float64))
-        return np.array([log2_norm(self._product(k, run)[None])[0] for run in range(len(a))])
+    def update(self, rate: Array, alive: NDArray[np.bool], *, norms: bool = False) -> Float64s | None:
+        """`rate` (R, depth): the learning rate times 2**exponent.  With `norms`, what `log2_grad` would have said; NaN where a run is not alive."""
+        found = np.full(self.bound.shape, np.nan) if norms else None
+        for k in self.net.layers:
+            self._descend(k, rate, alive, found)
+        return found
+
+    def watched_update(self, rate: Array, alive: NDArray[np.bool]) -> tuple[Float64s, Float64s]:
+        """The same with `norms`, and with log2 of the norms of what has been added to each layer's weights, (depth, R) each."""
+        found, change = np.full((2, *self.bound.shape), np.nan)
+        for k, W in enumerate(self.parameters.W[1:], start=1):
+            before = W.copy()
+            self._descend(k, rate, alive, found)
+            change[k - 1] = log2_norm(np.subtract(W, before, out=before))
+        return found, change
+
+    def _descend(self, k: int, rate: Array, alive: NDArray[np.bool], log2_grad: Float64s | None) -> None:
+        added = self.added[k - 1]
+        if added and log2_grad is not None:
+            log2_grad[k - 1] = self._by_samples(k)
+        for run in map(int, np.flatnonzero(alive)):
+            W = self.parameters.W[k][run]
+            if added:
+                add_product(-rate[run, k - 1], self.neurons.a[k - 1][run], self.gradients.delta[k][run], W)
+                continue
+            product = self._product(k, run)
+            if log2_grad is not None:
+                log2_grad[k - 1, run] = log2_of(product)
+            np.multiply(product, rate[run, k - 1], out=product)
+            np.subtract(W, product, out=W)
 
     def _product(self, k: int, run: int) -> Array:
         """a_{k-1}^T delta_k of one run, in the layer's room."""
         out = self.room[self.parameters.W[k].shape]
         return np.matmul(self.neurons.aT[k - 1][run], self.gradients.delta[k][run], out=out)
 
-    def update(self, rate: Array, alive: NDArray[np.bool]) -> None:
-        """`rate` (R, depth): the learning rate times 2**exponent."""
-        for k in self.net.layers:
-            self._descend(k, rate, alive)
-
-    def watched_update(self, rate: Array, alive: NDArray[np.bool]) -> Float64s:
-        """The same; log2 of the norms of what it has added to each layer's weights, (depth, R)."""
-        found = []
-        for k, W in enumerate(self.parameters.W[1:], start=1):
-            before = W.copy()
-            self._descend(k, rate, alive)
-            found.append(log2_norm(np.subtract(W, before, out=before)))
-        return np.array(found)
-
-    def _descend(self, k: int, rate: Array, alive: NDArray[np.bool]) -> None:
-        for run in map(int, np.flatnonzero(alive)):
-            W, a, delta = self.parameters.W[k][run], self.neurons.a[k - 1][run], self.gradients.delta[k][run]
-            if self.added[k - 1]:
-                add_product(-rate[run, k - 1], a, delta, W)
-            else:
-                product = self._product(k, run)
-                np.multiply(product, rate[run, k - 1], out=product)
-                np.subtract(W, product, out=W)
+    def _by_samples(self, k: int) -> Float64s:
+        """log2 of the product's norm, (R,), without the product where nothing is lost that way."""
+        products = [np.matmul(x, x.swapaxes(1, 2)) for x in (self.neurons.a[k - 1], self.gradients.delta[k])]
+        squares = np.vecdot(*map(flat, products))
+        return np.array([0.5 * log2(square) if safe(square) else log2_of(self._product(k, run)) for run, square in enumerate(squares)])
 
     def broken(self, rate: Array, inputs: Norms, deltas: Norms) -> NDArray[np.bool]:
         """Which runs have a weight that is not finite.  No weight can have passed the norm of the first ones plus those of all updates."""
@@ -94,6 +101,13 @@ class Layerwise:
 
     def _weight_norms(self) -> Float64s:
         return np.asarray(np.exp2([log2_norm(W) for W in self.parameters.W[1:]]))
+
+
+def log2_of(x: Array) -> float:
+    """log2 of the norm of one run's array."""
+    row = x.reshape(-1)
+    square = np.vecdot(row, row)
+    return 0.5 * log2(square) if safe(square) else float(log2_norm(x[None])[0])
 
 
 def add_product(scale: np.floating, a: Array, delta: Array, W: Array) -> None:

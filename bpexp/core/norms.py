@@ -44,14 +44,15 @@ class Norms:
 
     def safe(self) -> bool:
         """Whether all squares are."""
-        return bool(self.squares.min() >= self.low and self.squares.max() <= self.high)
+        return bool(np.minimum.reduce(self.squares, None) >= self.low and np.maximum.reduce(self.squares, None) <= self.high)
 
     def log2(self) -> Float64s:
         """log2 of the norms, (layers, R): from the squares, or with care where these are too small or too large to be right."""
+        if self.safe():
+            return np.multiply(np.log2(self.squares.astype(np.float64)), 0.5)
         with np.errstate(divide="ignore", invalid="ignore"):
-            found: Float64s = 0.5 * np.log2(self.squares, dtype=np.float64)
-        if not self.safe():
-            right = safe(self.squares)
-            for layer in map(int, np.flatnonzero(~right.all(axis=1))):
-                found[layer] = np.where(right[layer], found[layer], log2_norm(self.arrays[layer]))
+            found: Float64s = 0.5 * np.log2(self.squares.astype(np.float64))
+        right = safe(self.squares)
+        for layer in map(int, np.flatnonzero(~right.all(axis=1))):
+            found[layer] = np.where(right[layer], found[layer], log2_norm(self.arrays[layer]))
         return found

@@ -46,6 +46,7 @@ class Step:
         self.weights = Norms(self.neurons.a[:-1] if batch == 1 or layerwise else self.gradients.W[1:])
         self.measured = np.zeros(runs, bool)  # which runs have powers of two to go on with
         self.zero = np.zeros((net.depth, runs), bool)  # and where their deltas were found to be 0
+        self.known = False  # whether all of them have
         self.settled = False  # whether the exponents are those of the step before
         with np.errstate(all="ignore"):
             self._forward, self._backward = self._written_down()
@@ -60,7 +61,7 @@ class Step:
         for call in self._backward:
             call()
         self.deltas.measure()
-        self.settled = bool(self.measured.all()) and self.deltas.safe()
+        self.settled = self.known and self.deltas.safe()
         if not self.settled:
             self._measure(alive)
 
@@ -72,25 +73,31 @@ class Step:
         """log2 of ||dL/dW_k||, (depth, R); of one sample it is ||a_{k-1}|| ||delta_k||.  Before the update, which uses the gradients up."""
         exponent = self.gradients.exponent[:, 1:].T
         if self.targets.shape[1] > 1 and self.layerwise is not None:
-            return np.asarray(self.layerwise.log2_grad() + exponent)
+            return self.layerwise.log2_grad() + exponent
         self.weights.measure()
-        of_one = self.deltas.log2() if self.targets.shape[1] == 1 else 0.0
-        return np.asarray(self.weights.log2() + of_one + exponent)
+        found = self.weights.log2() + exponent
+        return found + self.deltas.log2() if self.targets.shape[1] == 1 else found
 
-    def update(self, step: int, alive: NDArray[np.bool]) -> None:
-        """The update after `step` others."""
+    def update(self, step: int, alive: NDArray[np.bool], *, norms: bool = False) -> Float64s | None:
+        """The update after `step` others; with `norms`, what `log2_grad` would have said before it."""
+        layerwise = self.layerwise
+        on_the_way = norms and layerwise is not None and self.targets.shape[1] > 1
+        found = self.log2_grad() if norms and not on_the_way else None
         self.descent.step(step, settled=self.settled)
-        if self.layerwise is not None:
-            self.layerwise.update(self.descent.rate, alive)
+        if layerwise is not None:
+            made = layerwise.update(self.descent.rate, alive, norms=on_the_way)
+            found = found if made is None else made + self.gradients.exponent[:, 1:].T
+        return found
 
-    def watched_update(self, step: int, alive: NDArray[np.bool]) -> Float64s:
-        """The same; log2 of the norms of what it has added to each layer's weights, (depth, R)."""
+    def watched_update(self, step: int, alive: NDArray[np.bool]) -> tuple[Float64s, Float64s]:
+        """The same with `norms`, and log2 of the norms of what has been added to each layer's weights, (depth, R) each."""
         if self.layerwise is not None:
             self.descent.step(step, settled=self.settled)
-            return self.layerwise.watched_update(self.descent.rate, alive)
-        before = [W.copy() for W in self.parameters.W[1:]]
+            found, change = self.layerwise.watched_update(self.descent.rate, alive)
+            return found + self.gradients.exponent[:, 1:].T, change
+        found, before = self.log2_grad(), [W.copy() for W in self.parameters.W[1:]]
         self.update(step, alive)
-        return np.array([log2_norm(np.subtract(W, old, out=old)) for W, old in zip(self.parameters.W[1:], before, strict=True)])
+        return found, np.array([log2_norm(np.subtract(W, old, out=old)) for W, old in zip(self.parameters.W[1:], before, strict=True)])
 
     def broken(self) -> NDArray[np.bool]:
         """Which runs have a weight that is not finite."""
@@ -150,6 +157,7 @@ class Step:
             self._seed(n, grad, self.targets[run : run + 1], np.empty_like(self.value[:1]))
             backward(self.net, p, n, grad)
         self.measured |= alive
+        self.known = bool(self.measured.all())
         self.deltas.measure()
         np.equal(squares, 0, out=self.zero)
 

@@ -134,8 +134,9 @@ class Training:
     def _probe(self, index: int, step: int, *, update: bool) -> None:
         """Look at every layer, before the update and after it."""
         task, now = self.task, self.step
-        norms = now.log2_grad(), now.log2_delta(), np.array([log2_norm(W) for W in self.parameters.W[1:]])
-        moment = Moment(task.net, now.neurons, self.lr, *norms, now.watched_update(step, self.alive) if update else None)
+        delta, weight = now.log2_delta(), np.array([log2_norm(W) for W in self.parameters.W[1:]])
+        grad, change = now.watched_update(step, self.alive) if update else (now.log2_grad(), None)
+        moment = Moment(task.net, now.neurons, self.lr, grad, delta, weight, change)
         for probe in PROBES.values():
             for k in self.task.net.layers:
                 self.layers[probe.column][self.alive, index, k - 1] = probe.measure(moment, k)[self.alive]
