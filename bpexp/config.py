@@ -20,6 +20,7 @@ from pydantic import AfterValidator, AllowInfNan, Strict, TypeAdapter, Validatio
 from pydantic_core import PydanticCustomError
 
 from bpexp.core.activations import ACTIVATIONS
+from bpexp.core.engines import ENGINES, NEEDS, installed
 from bpexp.core.initializers import INITIALIZERS
 from bpexp.core.losses import LOSSES
 from bpexp.core.normalization import NORMS
@@ -132,6 +133,7 @@ GROUPS: dict[str, Mapping[str, Row]] = {key: TABLES[key] for key in ("init", "sk
 _HIDDEN, _HIDDEN_CHECK = _one_of(HIDDEN)
 _OUTPUT, _OUTPUT_CHECK = _one_of(ACTIVATIONS)
 _LOSS, _LOSS_CHECK = _one_of(LOSSES)
+_ENGINE, _ENGINE_CHECK = _one_of(ENGINES)
 _INIT, _INIT_CHECK = _one_of(INITIALIZERS)
 _OPTIMIZER, _OPTIMIZER_CHECK = _one_of(OPTIMIZERS)
 _NORM, _NORM_CHECK = _one_of(NORMS)
@@ -228,6 +230,7 @@ class RunConfig:
     batch_size: Annotated[int, Strict(), Ge(1)] | Literal["full"] = 32
     seed: Annotated[int, Strict(), Ge(0), Le(MAX_SEED), Help("of the weights and of the order of samples")] = 0
     dtype: Annotated[Literal["float32", "float64"], Help("precision of the arithmetic")] = "float32"
+    engine: Annotated[str, Strict(), _ENGINE, _ENGINE_CHECK, Help("what computes a step; numba is for small plain nets")] = "numpy"
     blas_threads: Annotated[int, Strict(), Ge(1), Le(1024), Help("threads of the matrix products; part of the fingerprint")] = 1
     probe_points: Annotated[int, Strict(), Ge(3), Help("log-spaced steps at which every layer is measured, at most")] = 40
     data: DataConfig = field(default_factory=DataConfig)
@@ -424,6 +427,7 @@ def combinations(config: RunConfig) -> Iterator[Fault]:
     yield from _init_faults(config)
     yield from _unused(config)
     yield from _count_faults(config)
+    yield from _engine_faults(config)
     eps = config.optimizer.eps
     if eps is not None and eps <= float(np.finfo(config.dtype).smallest_subnormal) / 2:  # half of it is rounded to 0
         yield Fault("optimizer.eps", eps, f"is 0 in dtype={config.dtype}, and 0 / 0 is no step")
@@ -471,6 +475,19 @@ def solved(config: RunConfig) -> RunConfig:
         return config
     point = solve(ACTIVATIONS[config.activation], config.init.sigma_b2)
     return replace(config, init=replace(config.init, sigma_w2=point.sigma_w2))
+
+
+def _engine_faults(config: RunConfig) -> Iterator[Fault]:
+    """What the compiled step can't compute, and whether there is one."""
+    if config.engine == "numpy":
+        return
+    if not installed(config.engine):
+        yield Fault("engine", config.engine, f"is not installed: pip install {config.engine}, or engine=numpy")
+    values = flatten(config)
+    for key, allowed in NEEDS.items():
+        if values[key] not in allowed:
+            words = [written(value) for value in dict.fromkeys(allowed) if value is not None or len(allowed) == 1]
+            yield Fault(key.removesuffix(".name"), written(values[key]), f"must be {' or '.join(words)} with engine={config.engine}")
 
 
 def _count_faults(config: RunConfig) -> Iterator[Fault]:

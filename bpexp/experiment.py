@@ -197,6 +197,7 @@ def _task(prepared: Run) -> Task:
         batch_size=prepared.batch_size,
         steps=config.steps,
         probe_steps=np.asarray(prepared.probe_steps),
+        engine=config.engine,
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +16,9 @@ __all__ = ["Norms", "safe"]
 SAFE = {"f": (2.0**-80, 2.0**80), "d": (2.0**-800, 2.0**800)}
 
 
-def safe(squares: Array) -> NDArray[np.bool]:
-    """Which squares of norms have lost nothing to the dtype's range; none that is NaN, or 0."""
-    low, high = SAFE[squares.dtype.char]
+def safe(squares: Array, dtype: np.dtype[Any] | None = None) -> NDArray[np.bool]:
+    """Which squares of norms, computed in a dtype (their own by default), have lost nothing to its range; none that is NaN, or 0."""
+    low, high = SAFE[(dtype or squares.dtype).char]
     return np.asarray((squares >= low) & (squares <= high))
 
 

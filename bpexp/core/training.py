@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from bpexp.core.arrays import Array, Float64s, Ints, log2_norm
 from bpexp.core.descent import Method
+from bpexp.core.engines import step_class
 from bpexp.core.losses import Loss
 from bpexp.core.network import Architecture, Neurons, Parameters, forward
 from bpexp.core.probes import PROBES, Moment
 from bpexp.core.records import Columns, Records
-from bpexp.core.step import Step
 
 __all__ = ["NUMERICS", "Split", "Task", "Training"]
 
@@ -47,6 +47,7 @@ class Task:
     batch_size: int
     steps: int
     probe_steps: Ints
+    engine: str = "numpy"
 
 
 class Training:
@@ -61,7 +62,7 @@ class Training:
         self.task, self.parameters = task, parameters
         self.lr: Float64s = np.asarray(lr, np.float64)
         self.sampler = Sampler(data, task.batch_size, batches)
-        self.step = Step(net, task.loss, task.method, task.batch_size, parameters, self.lr)
+        self.step = step_class(task.engine)(net, task.loss, task.method, task.batch_size, parameters, self.lr)
         self.evaluators = {
             "train": Evaluator(task, runs, data.x_train, data.y_train),
             "test": Evaluator(task, runs, data.x_test, data.y_test),
