@@ -21,6 +21,7 @@ from bpexp.config import ConfigError, Fault, RunConfig, check, combinations, fin
 from bpexp.core.activations import ACTIVATIONS
 from bpexp.core.descent import Method
 from bpexp.core.initializers import INITIALIZERS, draw_layer
+from bpexp.core.layerwise import wide
 from bpexp.core.losses import LOSSES
 from bpexp.core.network import Architecture, Parameters
 from bpexp.core.normalization import NORMS
@@ -122,7 +123,8 @@ def _memory(config: RunConfig, dataset: Dataset) -> int:
     assert isinstance(batch, int)
     own = sum(operation.buffers * sizes[operation.k] for operation in net.operations)
     moments = OPTIMIZERS[config.optimizer.name].moments
-    kept = (5 + moments) * sum(layers) + batch * (4 * sum(sizes) + own) + sum(parts) * (sizes[0] + sizes[-1]) + 3 * evaluated * max(sizes)
+    gradients = 0 if wide(net, _method(config)) else 2  # they and, at probed steps, the weights before
+    kept = (1 + gradients + moments) * sum(layers) + batch * (4 * sum(sizes) + own) + sum(parts) * (sizes[0] + sizes[-1]) + 3 * evaluated * max(sizes)
     probes = min(config.probe_points, config.steps + 1)
     return item * kept + 8 * (3 * max(layers) + 5 * config.steps + len(PROBES) * probes * config.depth)
 

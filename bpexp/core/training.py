@@ -113,7 +113,7 @@ class Training:
             self.alive[run] = False
             self.diverged_at[run] = step
             self.ended_at[int(run)] = self.last_step + 1  # the step under way
-            self.buried[int(run)] = self._parameters(int(run))
+            self.buried[int(run)] = {name: array.copy() for name, array in self._parameters(int(run)).items()}
 
     def _clear(self) -> None:
         """Zero the weights and moments of runs that have diverged: what a NaN costs in time, the neighbours would pay."""
@@ -123,7 +123,7 @@ class Training:
             self.step.descent.clear(~self.alive)
 
     def _parameters(self, run: int) -> dict[str, Array]:
-        return {f"{kind}_{k:03d}": array[run].copy() for kind, layers in self.parameters.arrays.items() for k, array in layers.items()}
+        return {f"{kind}_{k:03d}": array[run] for kind, layers in self.parameters.arrays.items() for k, array in layers.items()}
 
     def _evaluate(self, step: int) -> None:
         for part, column in (("train", "loss_train_full"), ("test", "loss_test")):
@@ -143,7 +143,7 @@ class Training:
                 self.layers[probe.column][self.alive, index, k - 1] = probe.measure(moment, k)[self.alive]
 
     def records(self, run: int) -> Records:
-        """What has been recorded of one run so far."""
+        """What has been recorded of one run so far, its parameters being those that train on."""
         end = self.diverged_at[run]
         last = min(self.last_step, self.ended_at.get(run, self.last_step))
         steps = np.arange(last + 1)
