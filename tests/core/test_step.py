@@ -336,7 +336,7 @@ LIVES = {"dies and revives": {2: -50.0, 4: 1.0}, "starts dead": {0: -50.0, 2: 1.
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("size", [1.0, 1e-13])
+@pytest.mark.parametrize("size", [1.0, 1e-13, 1e-26])
 @pytest.mark.parametrize("life", LIVES)
 @pytest.mark.parametrize("batch", [1, 5])
 def test_dead_layers_and_their_revival(batch: int, life: str, size: float, dtype: type) -> None:
@@ -353,6 +353,24 @@ def test_dead_layers_and_their_revival(batch: int, life: str, size: float, dtype
         change(other, number)
         assert_norms(step, take(step, x, y), 1e-5 if dtype is np.float32 else 1e-12)
         step.update(number, everyone(step))
+
+
+def test_a_run_that_dies_and_revives_beside_a_jump_is_what_it_is_alone() -> None:
+    net = architecture([4, 6, 6, 6, 6, 3], "relu", bias=True, dtype=np.float32)
+    data = louder(batches(net, 2, 5, 8), [0])
+    lives, jumps = biased(3, LIVES["again and again"]), scaled_layer(2, 1e-12, at=4, run=1)
+    parameters = draw(net, [1, 2], "he")
+    single = twin(net, parameters, slice(0, 1))
+
+    def both(parameters: Parameters, step: int) -> None:
+        lives(parameters, step)
+        jumps(parameters, step)
+
+    stack = snapshots(net, parameters, data, [1e-9, 1e-9], both)
+    alone = snapshots(net, single, [(x[:1], y[:1]) for x, y in data], [1e-9], lives)
+    for found, expected in zip(stack, alone, strict=True):
+        for a, b in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(a[0], b[0])
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf])
