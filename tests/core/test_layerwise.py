@@ -322,3 +322,29 @@ def test_norms_of_wide_layers_wherever_the_activations_lie(batch: int, size: flo
     for number, (x, y) in enumerate(batches(net, 2, batch, 2)):
         x[1] *= dtype(size)
         assert_norms(step, take(step, x, y), DIGITS[dtype], number)
+
+
+def at_the_plateau(net: Architecture, x: Array, y: Array, off: float) -> Parameters:
+    """Output biases such that the mean output is the mean target, but for `off`: where training a deep sigmoid net soon ends."""
+    parameters = draw(net, [1], "standard")
+    for _ in range(3):
+        step = begin(net, parameters, [0.0], x.shape[1])
+        found = take(step, x, y).neurons.a[-1]
+        parameters.b[net.depth][:] += (y.astype(np.float64) - found).mean(axis=1, keepdims=True) + off
+    return parameters
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("off", [1e-1, 1e-2, 1e-3, 1e-5])
+@pytest.mark.parametrize("batch", [8, 16, 17])
+def test_norms_at_a_plateau_where_samples_cancel(batch: int, off: float, dtype: type) -> None:
+    """The output ignores the input, all samples' activations are the same, and their deltas add up to a small part of each."""
+    net = net_of((32, *[256] * 20, 256), dtype, "sigmoid")
+    x, _ = next(batches(net, 1, batch, 1))
+    y: Array = np.eye(net.sizes[-1], dtype=dtype)[None, np.arange(batch) % 2]
+    step = begin(net, at_the_plateau(net, x, y, off), [1e-3], batch)
+    done = take(step, x, y)
+    sizes = [np.linalg.norm(done.neurons.a[k - 1]) * np.linalg.norm(done.gradients.delta[k]) for k in net.layers]
+    left = np.array([np.linalg.norm(product) / size for product, size in zip(products(done), sizes, strict=True)])
+    assert np.median(left) < 30 * off
+    assert_norms(step, done, DIGITS[dtype], 0)
