@@ -6,7 +6,8 @@ product to the weights, and its norm comes from products of samples,
 
     ||A^T D||^2 = sum over pairs of samples (b, c) of (A A^T)[b, c] (D D^T)[b, c]        A = a_{k-1} (B, n_in), D = delta_k (B, n_out)
 
-of which there are B^2 instead of n_in n_out.
+of which there are B^2 instead of n_in n_out.  That is no way where samples cancel, as at a plateau: of a sum of squares that is a small part of
+its terms only their roundings are left.
 """
 
 from math import log2
@@ -23,6 +24,7 @@ from bpexp.core.norms import Norms, safe
 __all__ = ["Layerwise", "wide"]
 
 WIDE = 256  # neurons in every hidden layer: below, all layers' gradients fit the cache and are worked on at once
+CANCELLED = 16  # times the sum of squares may be its terms': as many times their roundings are the sum's
 ADDED = 16  # times as many neurons as samples make the product worth adding without looking at it
 
 
@@ -87,8 +89,9 @@ class Layerwise:
     def _by_samples(self, k: int) -> Float64s:
         """log2 of the product's norm, (R,), without the product where nothing is lost that way."""
         products = [np.matmul(x, x.swapaxes(1, 2)) for x in (self.neurons.a[k - 1], self.gradients.delta[k])]
-        squares = np.vecdot(*map(flat, products))
-        return np.array([0.5 * log2(square) if safe(square) else log2_of(self._product(k, run)) for run, square in enumerate(squares)])
+        squares, terms = np.vecdot(*map(flat, products)), np.vecdot(*(flat(np.abs(x)) for x in products))
+        right = safe(squares) & (terms <= CANCELLED * squares)
+        return np.array([0.5 * log2(squares[run]) if right[run] else log2_of(self._product(k, run)) for run in range(len(squares))])
 
     def broken(self, rate: Array, inputs: Norms, deltas: Norms) -> NDArray[np.bool]:
         """Which runs have a weight that is not finite.  No weight can have passed the norm of the first ones plus those of all updates."""

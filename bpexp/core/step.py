@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bpexp.core.arrays import Array, Float64s, log2_norm
+from bpexp.core.arrays import Array, Float64s, flat, log2_norm
 from bpexp.core.descent import Descent, Method
 from bpexp.core.layerwise import Layerwise, wide
 from bpexp.core.losses import Loss
@@ -151,15 +151,18 @@ class Step:
     def _measure(self, alive: NDArray[np.bool]) -> None:
         """Send those runs through the definition whose deltas lie where something may be lost."""
         squares = self.deltas.squares
-        right = (safe(squares) | ((squares == 0) & self.zero)).all(axis=0) & self.measured
-        for run in map(int, np.flatnonzero(alive & ~right)):
+        zero = (squares == 0) & self.zero
+        for k in map(int, np.flatnonzero(zero.any(axis=1))):  # a square can be 0 where its number is not
+            zero[k] &= ~flat(self.deltas.arrays[k]).any(axis=1)
+        wrong = alive & ~((safe(squares) | zero).all(axis=0) & self.measured)
+        for run in map(int, np.flatnonzero(wrong)):
             p, n, grad = self._of_run(self.parameters, run), self._of_run(self.neurons, run), self._of_run(self.gradients, run)
             self._seed(n, grad, self.targets[run : run + 1], np.empty_like(self.value[:1]))
             backward(self.net, p, n, grad)
         self.measured |= alive
         self.known = bool(self.measured.all())
         self.deltas.measure()
-        np.equal(squares, 0, out=self.zero)
+        np.equal(squares, 0, out=self.zero, where=wrong)  # each run's own, or it would matter when a neighbour is measured
 
     def _of_run(self, thing: T, run: int) -> T:
         """Windows on what belongs to one run."""

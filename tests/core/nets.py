@@ -1,28 +1,30 @@
 """Small nets and data for the tests of the core, and one pass through a net as `Training` does it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from hypothesis import settings
 from numpy.random import Generator
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
 from bpexp.core.activations import ACTIVATIONS
 from bpexp.core.arrays import Array, Float64s, Ints
-from bpexp.core.descent import Method
+from bpexp.core.descent import Descent, Method
 from bpexp.core.initializers import INITIALIZERS
 from bpexp.core.losses import LOSSES
 from bpexp.core.network import Architecture, Gradients, Neurons, Parameters, backward, forward
 from bpexp.core.normalization import NORMS
 from bpexp.core.records import Records
 from bpexp.core.skips import SKIPS
+from bpexp.core.step import Step
 from bpexp.core.training import Split, Task, Training
 
 HIDDEN = [name for name, row in ACTIVATIONS.items() if row.elementwise]
 OUTPUTS = [(loss.name, output) for loss in LOSSES.values() for output in loss.outputs or HIDDEN]  # every pair that goes together
 DTYPES = [np.float32, np.float64]
+PLAIN = Method()  # gradient descent
 
 REPEATABLE = settings(derandomize=True, database=None, deadline=None, max_examples=50)
 
@@ -61,6 +63,15 @@ def shake(parameters: Parameters, seed: int = 0) -> Parameters:
         if arena.kind not in {"W", "b"}:
             np.add(arena.values, 0.3 * rng.standard_normal(arena.values.shape), out=arena.values, casting="same_kind")
     return parameters
+
+
+def twin(net: Architecture, parameters: Parameters, runs: slice = slice(None)) -> Parameters:
+    """A copy, of those runs alone."""
+    copy = Parameters(net, len(parameters.W[1][runs]))
+    for kind, layers in parameters.arrays.items():
+        for k, array in layers.items():
+            copy.arrays[kind][k][:] = array[runs]
+    return copy
 
 
 def epsilon(dtype: DTypeLike) -> float:
@@ -129,6 +140,51 @@ def differentiate(net: Architecture, parameters: Parameters, x: Array, y: Array,
     LOSSES[loss].delta(z, a, y, net.output, scratch, delta)
     done = carry_back(net, parameters, neurons, delta / z.shape[1])
     return Pass(net, neurons, done.gradients, value / z.shape[1])
+
+
+class Definition:
+    """Training steps as plain code: the definition in new arrays and with a look at every layer, then one update of all weights."""
+
+    def __init__(self, net: Architecture, loss: str, method: Method, batch: int, parameters: Parameters, lr: Sequence[float]) -> None:
+        self.net, self.loss, self.parameters = net, loss, parameters
+        self.gradients = Gradients(net, len(lr), batch)
+        self.descent = Descent(method, parameters, self.gradients, np.asarray(lr, np.float64))
+
+    def take(self, x: Array, y: Array) -> Pass:
+        """The way there and back, whose gradients are kept for the update."""
+        done = differentiate(self.net, self.parameters, x, y, self.loss)
+        for ours, theirs in zip(self.gradients.arenas, done.gradients.arenas, strict=True):
+            ours.values[:] = theirs.values
+        for kind, exponent in done.gradients.exponents.items():
+            self.gradients.exponents[kind][:] = exponent
+        return done
+
+    def update(self, step: int) -> None:
+        self.descent.step(step)
+
+
+def begin(net: Architecture, parameters: Parameters, lr: Sequence[float], batch: int, loss: str = "squared_error", method: Method = PLAIN) -> Step:
+    return Step(net, LOSSES[loss], method, batch, parameters, np.asarray(lr, np.float64))
+
+
+def take(step: Step, x: Array, y: Array, alive: NDArray[np.bool] | None = None) -> Pass:
+    """A step's way there and back; its norms and its update are still to come."""
+    step.neurons.a[0][:], step.targets[:] = x, y
+    with np.errstate(all="ignore"):  # as in training
+        step.forward()
+        step.backward(everyone(step) if alive is None else alive)
+    return Pass(step.net, step.neurons, step.gradients, step.value)
+
+
+def everyone(step: Step) -> NDArray[np.bool]:
+    return np.ones(len(step.value), np.bool)
+
+
+def batches(net: Architecture, runs: int, batch: int, steps: int, seed: int = 0) -> Iterator[tuple[Array, Array]]:
+    """Inputs (R, B, n) and targets (R, B, outputs) for any loss, new ones for every step."""
+    rng = np.random.default_rng(seed)
+    for _ in range(steps):
+        yield rng.standard_normal((runs, batch, net.sizes[0])).astype(net.dtype), probabilities(rng, runs, batch, net.sizes[-1]).astype(net.dtype)
 
 
 def samples(inputs: int, classes: int, count: int = 24, *, dtype: DTypeLike = np.float32, seed: int = 0) -> Split:
