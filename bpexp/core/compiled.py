@@ -85,9 +85,9 @@ class CompiledStep(Step):
             found[layer] = np.where(right[layer], found[layer], log2_norm(explicit(layer + 1)))
         return found
 
-    def broken(self) -> NDArray[np.bool]:
+    def broken(self) -> NDArray[np.bool] | None:
         if self.largest < self.limit:
-            return np.zeros(len(self.lr), bool)
+            return None
         found = np.zeros(len(self.lr), bool)
         for arena in self.parameters.arenas:
             found |= ~np.isfinite(flat(arena.values)).all(axis=1)

@@ -7,7 +7,8 @@ with its rate, the learning rate times that unit: computed in float64, so that i
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from math import nan
+from itertools import pairwise
+from math import isfinite, nan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +69,10 @@ class Descent:
         self.rate: Array = scales[id(gradients.exponent)].rate[:, 1:]  # (R, depth), of the weights
         pairs = zip(arenas, gradients.arenas, self.moments, strict=True)
         self.blocks = [self._block(weights, gradient, moments, scales[id(gradients.exponents[weights.kind])]) for weights, gradient, moments in pairs]
+        ends = np.cumsum([0, *(block.weights.shape[1] for block in self.blocks)])
+        self.squares: Array = np.zeros((len(lr), ends[-1]), self.lr.dtype)  # of all layers' weights, of all kinds
+        parts = [self.squares[:, start:end] for start, end in pairwise(ends)]
+        self.rows = [(block.weights.reshape(*block.weights.shape[:2], -1), part) for block, part in zip(self.blocks, parts, strict=True)]
         self.rule = partial(method.optimizer.rule, **method.keys)
 
     def _block(self, weights: Arena, gradient: Arena, moments: tuple[Array, ...], scale: Scale) -> Block:
@@ -95,14 +100,14 @@ class Descent:
         mantissa, exponent = clip_factor(squares, scales + exponents, limit)
         return mantissa[:, None], exponent[:, None]
 
-    def broken(self) -> NDArray[np.bool]:
-        """Which runs have a parameter that is not finite, of those that are updated here.  A sum of squares that is finite has no other terms."""
-        found = np.zeros(len(self.lr), bool)
-        for block in self.blocks:
-            rows = block.weights.reshape(*block.weights.shape[:2], -1)
-            if not np.isfinite(np.vecdot(rows, rows)).all():
-                found |= ~np.isfinite(flat(block.weights)).all(axis=1)
-        return found
+    def broken(self) -> NDArray[np.bool] | None:
+        """Which runs have a parameter that is not finite, of those that are updated here; None where none has, a sum of squares being finite."""
+        for rows, squares in self.rows:
+            np.vecdot(rows, rows, squares)
+        if isfinite(np.add.reduce(self.squares, None)):
+            return None
+        finite = [np.isfinite(flat(block.weights)).all(axis=1) for block in self.blocks]
+        return ~np.asarray(np.logical_and.reduce(finite))
 
     def clear(self, runs: NDArray[np.bool]) -> None:
         """Forget the moments of runs that have diverged."""

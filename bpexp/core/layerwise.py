@@ -93,12 +93,15 @@ class Layerwise:
         right = safe(squares) & (terms <= CANCELLED * squares)
         return np.array([0.5 * log2(squares[run]) if right[run] else log2_of(self._product(k, run)) for run in range(len(squares))])
 
-    def broken(self, rate: Array, inputs: Norms, deltas: Norms) -> NDArray[np.bool]:
-        """Which runs have a weight that is not finite.  No weight can have passed the norm of the first ones plus those of all updates."""
+    def broken(self, rate: Array, inputs: Norms, deltas: Norms) -> NDArray[np.bool] | None:
+        """Which runs have a weight that is not finite; None where none can have one.
+
+        No weight can have passed the norm of the first ones plus those of all updates.
+        """
         inputs.measure()
         self.bound += rate.T * np.sqrt(inputs.squares, dtype=np.float64) * np.sqrt(deltas.squares, dtype=np.float64)
         if self.bound.max() < self.limit:  # false for NaN too
-            return np.zeros(len(rate), bool)
+            return None
         self.bound = self._weight_norms()
         return np.asarray(~np.isfinite(self.bound).all(axis=0))
 

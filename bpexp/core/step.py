@@ -99,10 +99,11 @@ class Step:
         self.update(step, alive)
         return found, np.array([log2_norm(np.subtract(W, old, out=old)) for W, old in zip(self.parameters.W[1:], before, strict=True)])
 
-    def broken(self) -> NDArray[np.bool]:
-        """Which runs have a weight that is not finite."""
+    def broken(self) -> NDArray[np.bool] | None:
+        """Which runs have a weight that is not finite; None where none has."""
         found = self.descent.broken()
-        return found if self.layerwise is None else found | self.layerwise.broken(self.descent.rate, self.weights, self.deltas)
+        wide = None if self.layerwise is None else self.layerwise.broken(self.descent.rate, self.weights, self.deltas)
+        return found if wide is None else wide if found is None else found | wide
 
     # ------------------------------------------------------------------------------------------ repeated
 

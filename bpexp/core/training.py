@@ -6,6 +6,7 @@ A stack of R runs of one shape trains in lockstep; nothing that one run computes
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import isfinite
 
 import numpy as np
 from numpy.random import Generator
@@ -67,7 +68,7 @@ class Training:
             "train": Evaluator(task, runs, data.x_train, data.y_train),
             "test": Evaluator(task, runs, data.x_test, data.y_test),
         }
-        self.alive = np.ones(runs, bool)
+        self.alive, self.whole = np.ones(runs, bool), True  # whether all are
         self.diverged_at: list[int | None] = [None] * runs
         self.ended_at: dict[int, int] = {}  # the last step of runs that have diverged
         self.last_step = -1
@@ -88,15 +89,19 @@ class Training:
                 self._step(step, probes.get(step))
                 self.last_step = step
                 yield step
-                if not self.alive.any():
+                if not self.whole and not self.alive.any():
                     return
 
     def _step(self, step: int, probe: int | None) -> None:
         now, last = self.step, step == self.task.steps
         self.sampler.next(now.neurons.a[0], now.targets)
         now.forward()
-        self.loss_train[self.alive, step] = now.value[self.alive]
-        self._bury(~np.isfinite(now.value), step)
+        if self.whole:
+            self.loss_train[:, step] = now.value
+        else:
+            self.loss_train[self.alive, step] = now.value[self.alive]
+        if not isfinite(np.add.reduce(now.value)):
+            self._bury(~np.isfinite(now.value), step)
         now.backward(self.alive)
         if probe is not None:
             self._evaluate(step)
@@ -104,20 +109,21 @@ class Training:
         elif not last:
             now.update(step, self.alive)
         if not last:
-            self._bury(now.broken(), step + 1)
+            if (broken := now.broken()) is not None:
+                self._bury(broken, step + 1)
             self._clear()
 
     def _bury(self, broken: NDArray[np.bool], step: int) -> None:
         """End runs at `step` and put their weights aside."""
         for run in np.flatnonzero(broken & self.alive):
-            self.alive[run] = False
+            self.alive[run] = self.whole = False
             self.diverged_at[run] = step
             self.ended_at[int(run)] = self.last_step + 1  # the step under way
             self.buried[int(run)] = {name: array.copy() for name, array in self._parameters(int(run)).items()}
 
     def _clear(self) -> None:
         """Zero the weights and moments of runs that have diverged: what a NaN costs in time, the neighbours would pay."""
-        if not self.alive.all():
+        if not self.whole:
             for arena in self.parameters.arenas:
                 arena.values[~self.alive] = 0.0
             self.step.descent.clear(~self.alive)
