@@ -214,3 +214,9 @@ def train(task: Task, parameters: Parameters, lr: Sequence[float], seeds: Sequen
     for _ in training.advance():
         pass
     return [training.records(run) for run in range(len(lr))]
+
+
+def broken_runs(step: Step) -> list[bool]:
+    """Which of its runs a step says have a weight that is not finite."""
+    found = step.broken()
+    return [False] * len(step.value) if found is None else found.tolist()
