@@ -3,15 +3,17 @@
 The rows are those that MLflow's client leaves.  That holds for the revisions of the tables named here; all others go through the client.
 """
 
+import fcntl
 import sqlite3
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -29,7 +31,8 @@ REVISIONS = ("dc11669786a5",)  # of MLflow 3.17
 OLDEST_SQLITE = (3, 32)  # takes 32,766 values in a statement
 ROWS = 1000  # in a statement.  Each statement lets other threads of the process run: with a row in each, a training thread would let few pass
 TRANSACTION = 20_000  # points; then other processes have their turn
-PATIENCE = 120  # seconds that another process may hold the database
+IDLE = 0.05  # of a transaction's time, in which nothing is written
+PATIENCE = 120  # seconds that a writer that does not queue may hold the database
 LARGEST = np.finfo(np.float64).max
 
 RUN = """insert into runs
@@ -153,9 +156,22 @@ class Database:
                     points += rest.popleft().points
 
     @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Writers of ours queue up for the database.  SQLite lets whoever waits look again now and then: some wait long, and nobody writes
+        between.  MLflow's own writers do just that, so a part of the time is left to them.
+        """
+        database = Path(str(self.engine.url.database))
+        with database.with_name(f".{database.name}.queue").open("w") as queue:
+            with suppress(OSError):  # a file system without such locks
+                fcntl.flock(queue, fcntl.LOCK_EX)
+            start = time.monotonic()
+            yield
+            time.sleep(IDLE * (time.monotonic() - start))
+
+    @contextmanager
     def _transaction(self) -> Iterator[Connection]:
         """A transaction that has the database to itself from its start: one that began by reading might have to give up half-way."""
-        with self.engine.connect() as connection:
+        with self._turn(), self.engine.connect() as connection:
             connection.exec_driver_sql(f"pragma busy_timeout = {1000 * PATIENCE}")  # MLflow sets its own again
             connection.exec_driver_sql("pragma foreign_keys = on")
             connection.exec_driver_sql("begin immediate")

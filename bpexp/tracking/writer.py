@@ -42,7 +42,7 @@ class Writer:
         self.changed = Condition()  # guards all that follows
         self.waiting: list[Call] = []
         self.size = 0  # bytes that wait or are being written
-        self.ending = False
+        self.ending = self.ended = False
         self.error: BaseException | None = None
         self.thread = Thread(target=self._work, name="writer", daemon=True)  # whoever interrupts the wait for it twice is let go
 
@@ -59,10 +59,10 @@ class Writer:
             self.ending = True
             self.changed.notify_all()
         try:
-            self.thread.join()
+            self._wait()
         except BaseException as interruption:
             self._fail(interruption)
-            self.thread.join()
+            self._wait()
             raise
         if self.error is not None and error is None:
             raise self.error
@@ -82,6 +82,11 @@ class Writer:
             self.size += call.size
             self.changed.notify_all()
 
+    def _wait(self) -> None:
+        """For the thread's end; `Thread.join` forgets about the thread when it is interrupted."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.ended)
+
     def _work(self) -> None:
         """The thread: make the calls that wait; after an error, end the runs that are open."""
         try:
@@ -93,6 +98,9 @@ class Writer:
             with suppress(Exception), self.together():  # a store that failed may refuse this as well: its first error is the one to tell
                 for sink in self.opened:
                     sink.abort(self.error)
+        with self.changed:
+            self.ended = True
+            self.changed.notify_all()
 
     def _take(self) -> list[Call]:
         """All calls that wait; none at the end."""
