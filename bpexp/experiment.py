@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -251,6 +251,7 @@ def _stream(prepared: Run, purpose: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence(prepared.config.seed, spawn_key=(purpose,)))
 
 
+@cache
 def numerics() -> str:
     """What a run's bits depend on besides its configuration: core, NumPy, BLAS and its kernel, processor family."""
     blas = [f"{pool['internal_api']} {pool['version']} {pool.get('architecture', '')}".strip() for pool in ThreadpoolController().info()]

@@ -15,8 +15,10 @@ import bpexp
 from bpexp.config import ConfigError, RunConfig, TrackingConfig, check
 from bpexp.core.records import Records
 from bpexp.experiment import NullSink, Run, prepare, run
+from bpexp.tracking.backend import Client
+from bpexp.tracking.points import LOSS_POINTS, Points
 from bpexp.tracking.reader import NoRunsError, load_runs
-from bpexp.tracking.sink import LOSS_POINTS, MlflowSink, run_name
+from bpexp.tracking.sink import MlflowSink, run_name
 from bpexp.tracking.store import Store, connect, exists, resolve
 from tests.cli import environment, query
 
@@ -129,7 +131,9 @@ def test_points_and_tags_come_in_calls_that_mlflow_takes(store: Store, monkeypat
 
     sink.open(prepared)
     monkeypatch.setattr(store.client, "log_batch", counted)
-    sink._send([("x", 1.0, step) for step in range(1999)], {"a": "1", "b": "2"})
+    steps = np.arange(1999)
+    points = Points.of([(np.full(1999, "x", object), steps, np.ones(1999))], 0)
+    Client(store.client).log(str(sink.run_id), points, {"a": "1", "b": "2"})
     assert sum(sizes) == 1999 + 2
     assert max(sizes) <= 1000
     assert {step for key, step, *_ in rows(store, sink.run_id) if key == "x"} == set(range(1999))

@@ -122,15 +122,18 @@ class Job:
     def __call__(self, config: DictConfig) -> str:
         from bpexp.tracking.sink import MlflowSink, run_name
         from bpexp.tracking.store import connect, resolve
+        from bpexp.tracking.writer import Writer
 
         prepared = read(config)
         settings, told = prepared.config, HydraConfig.get()
         store = connect(resolve(settings.tracking.uri, Path(told.runtime.cwd)), settings.tracking.experiment)
         lone = told.mode == RunMode.RUN
+        if lone and store.remark:
+            print(store.remark, file=sys.stderr)
         sink = MlflowSink(store, job=0 if lone else told.job.num)
         name = settings.tracking.run_name or run_name(settings)
-        with run_bar(name) as progress:
-            records = run(prepared, sink, progress)
+        with run_bar(name) as progress, Writer(store.backend.together) as writer:
+            records = run(prepared, writer.wrap(sink), progress)
         if lone:
             closing([table_row(name, records.summary, records.outcome)], store, settings.tracking.experiment)
         return str(sink.run_id)

@@ -105,6 +105,7 @@ def train(jobs: Sequence[Job], uri: str, settings: Settings, progress: Callable[
 def train_stack(stack: Sequence[Job], uri: str) -> list[Outcome]:
     """One stack, in a worker process; in the main one, where that is the only one."""
     from bpexp.tracking.sink import MlflowSink
+    from bpexp.tracking.writer import Writer
 
     if current_process().name != "MainProcess":
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to every process: the main one decides
@@ -114,7 +115,8 @@ def train_stack(stack: Sequence[Job], uri: str) -> list[Outcome]:
         runs = [prepare(job.config) for job in stack]
         store = _store(uri, stack[0].config.tracking.experiment)
         sinks = [MlflowSink(store, job=job.number) for job in stack]
-        run_stack(runs, sinks)
+        with Writer(store.backend.together) as writer:
+            run_stack(runs, [writer.wrap(sink) for sink in sinks])
     except Exception as error:  # the other stacks go on
         failure = _told(error)
     ids = [sink.run_id for sink in sinks] or [None] * len(stack)

@@ -102,6 +102,8 @@ class Sweeper(BasicSweeper):
         assert self.config is not None
         tracking = plan.configs[0].tracking
         store = connect(resolve(tracking.uri, Path(self.config.hydra.runtime.cwd)), tracking.experiment)
+        if store.remark:
+            print(store.remark, file=sys.stderr)
         self._write_folder()
         parent = SweepRun(store, _cut(plan.grid.name, NAME_LENGTH), self._parameters(plan))
         launched: list[int] = []  # the runs, in the order of their numbers

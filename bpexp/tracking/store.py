@@ -25,6 +25,8 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from bpexp.config import ConfigError, Fault
+from bpexp.tracking.backend import Backend, Client
+from bpexp.tracking.database import Database
 
 __all__ = ["Store", "connect", "exists", "reason", "resolve", "search", "summary"]
 
@@ -35,11 +37,22 @@ CREATION_SECONDS = 120.0  # creating takes 2 to 6 s; a lock held longer means tr
 
 @dataclass(frozen=True)
 class Store:
-    """A store that exists, and the experiment in it."""
+    """A store that exists, the experiment in it, and the way in for runs."""
 
     client: MlflowClient
     uri: str
     experiment_id: str
+    backend: Backend
+
+    @property
+    def remark(self) -> str | None:
+        """A line for users whose store takes points slowly."""
+        if isinstance(self.backend, Database):
+            return None
+        return (
+            f"bpexp: tracking.uri={self.uri}: points go through MLflow's client, some 10,000 a second; "
+            "straight into a SQLite file with the tables of MLflow 3.17 they would go ten times as fast"
+        )
 
 
 def resolve(uri: str | None, folder: Path | None = None) -> str:
@@ -79,7 +92,8 @@ def connect(uri: str, experiment: str) -> Store:
             if found is not None and found.lifecycle_stage != "active":
                 must = "this experiment is in the store's bin; `mlflow experiments restore` brings it back, or choose another name"
                 raise ConfigError([Fault("tracking.experiment", experiment, must)])
-            return Store(client, uri, found.experiment_id if found else client.create_experiment(experiment))
+            experiment_id = found.experiment_id if found else client.create_experiment(experiment)
+            return Store(client, uri, experiment_id, Database.of(client) or Client(client))
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise ConfigError([Fault("tracking.uri", uri, f"must be a store that can be opened ({reason(error)})")]) from None
 
