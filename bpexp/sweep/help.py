@@ -1,4 +1,4 @@
-"""What `python -m bpexp --help` prints.  Hydra's own way to it composes a configuration and copies all of them a hundred times, which takes a second."""
+"""What `python -m bpexp --help` prints.  Hydra's own way copies all configurations a hundred times, which takes a second."""
 
 from argparse import ArgumentParser
 from collections.abc import Iterable

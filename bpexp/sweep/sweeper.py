@@ -15,11 +15,12 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from bpexp.cli import refuse
-from bpexp.config import ConfigError, Fault, RunConfig, flatten, full_key
+from bpexp.config import ConfigError, Fault, RunConfig, flatten, full_key, parse
+from bpexp.experiment import prepare
 from bpexp.sweep.compose import Composer, Words
 from bpexp.sweep.grid import Grid, expand, flat_list, own_words
+from bpexp.sweep.launcher import StackedLauncher
 from bpexp.sweep.names import parse_word, short
-from bpexp.sweep.reading import read
 from bpexp.sweep.screen import closing, sweep_bar
 from bpexp.sweep.stacked import WorkerError
 from bpexp.sweep.tuning import check_tune, rounds
@@ -54,7 +55,8 @@ class Sweeper(BasicSweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
-        self.compose = Composer(hydra_context.config_loader, config)
+        self.stacked = self.launcher if isinstance(self.launcher, StackedLauncher) else None
+        self.compose = self.stacked.compose if self.stacked else Composer(hydra_context.config_loader, config)
         self.parser = OverridesParser.create(config_loader=hydra_context.config_loader)
         self.word_faults: Sequence[Fault] = getattr(task_function, "faults", ())
 
@@ -67,6 +69,9 @@ class Sweeper(BasicSweeper):
             results = self._launch(self._plan(grid, [*self.word_faults, *faults]))
         except ConfigError as error:
             refuse(error)  # not raised: Hydra would print a traceback
+        finally:
+            if self.stacked:
+                self.stacked.stop()
         _report_failures(results)
         return results
 
@@ -78,7 +83,9 @@ class Sweeper(BasicSweeper):
         run_of_job = []
         for words in grid.jobs:
             try:
-                run = read(self.compose(words))
+                run = prepare(parse(RunConfig, self.compose(words).values))
+                if self.stacked:
+                    self.stacked.admit(run)
             except ConfigError as error:
                 faults.extend(error.faults)
                 continue
@@ -96,10 +103,13 @@ class Sweeper(BasicSweeper):
 
     def _launch(self, plan: Plan) -> list[JobReturn]:
         """All rounds of the sweep, under one parent run."""
+        assert self.config is not None
+        if self.stacked:
+            self.stacked.start(plan.configs)  # while MLflow loads here as well
+
         from bpexp.tracking.parent import SweepRun
         from bpexp.tracking.store import connect, resolve
 
-        assert self.config is not None
         tracking = plan.configs[0].tracking
         store = connect(resolve(tracking.uri, Path(self.config.hydra.runtime.cwd)), tracking.experiment)
         self._write_folder()
