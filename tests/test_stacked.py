@@ -131,7 +131,7 @@ def load(settings: Settings | None = None, **changes: Any) -> Load:
 
 def test_a_stack_holds_what_fits_the_cache_and_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stacked, "_cache", lambda: 2**20)
-    assert [load(width=width).most for width in (16, 64, 256, 1024)] == [64, 15, 1, 1]
+    assert [load(width=width).most for width in (16, 64, 256, 1024)] == [64, 17, 1, 1]
     assert load(width=64, dtype="float64").most == 7
     assert load(width=16, data=DataConfig("synthetic"), settings=Settings(max_runs=5)).most == 5
     whole = prepare(RunConfig(width=16, depth=100))
@@ -307,7 +307,7 @@ def test_runs_of_a_worker_that_died_are_failed(tmp_path: Path) -> None:
         ("hydra.launcher.n_jobs=0", "hydra.launcher.n_jobs=0: must be a whole number, at least 1; or null"),
         ("hydra.launcher.max_runs=many", "hydra.launcher.max_runs=many: must be a whole number, at least 1"),
         ("hydra.launcher.memory=0.5", "hydra.launcher.memory=0.5: must be a whole number, at least 1"),
-        ("hydra.launcher.memory=1", "hydra.launcher.memory=1: must be at least 4, the MiB that a run takes with depth=10 and width=64"),
+        ("hydra.launcher.memory=1", "hydra.launcher.memory=1: must be at least 3, the MiB that a run takes with depth=10 and width=64"),
     ],
 )
 def test_wrong_keys_of_the_launcher(tmp_path: Path, word: str, must: str) -> None:

@@ -76,6 +76,8 @@ class Composer:
         overrides = [parse_word(word) for word in words]
         named = [override.key_or_group for override in overrides]
         own = {it.key_or_group: it.value() for it in overrides if _is_plain(it) and named.count(it.key_or_group) == 1}
+        if any(isinstance(it.value(), dict) for it in overrides):  # what a table sets and what its keys set goes by their order
+            own = {}
         base = self._base(tuple(word for word, key in zip(words, named, strict=True) if key not in own))
         if not all(_has(base.values, key) for key in own):
             own, base = {}, self._base(tuple(words))
@@ -98,8 +100,7 @@ def _is_plain(override: Override) -> bool:
     sets = override.type in (OverrideType.CHANGE, OverrideType.FORCE_ADD) and override.package is None and not override.is_sweep_override()
     if not sets or override.key_or_group not in keys(RunConfig):
         return False
-    value = override.value()
-    return not (isinstance(value, dict) or _interpolated(value))
+    return not _interpolated(override.value())
 
 
 def _interpolated(value: object) -> bool:
