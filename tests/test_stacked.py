@@ -15,7 +15,6 @@ from typing import Any
 
 import hydra
 import numpy as np
-import pandas as pd
 import pytest
 import yaml
 from joblib import cpu_count
@@ -150,36 +149,50 @@ def test_a_process_needs_work_to_be_worth_its_start() -> None:
     assert load(steps=10**6).seconds > 100 * load(steps=10).seconds
 
 
-SOME_DIVERGE = ("depth=2,5", "lr=0.1,300", "seed=0,1", "init=he,xavier", "activation=relu", "output=linear")
+SOME_DIVERGE = ("depth=5", "lr=0.1,300", "seed=0,1", "init=he,xavier", "activation=linear", "output=linear")
 MANY_CURES = ("depth=6", "seed=0,1", "lr=0.01,0.1", "norm=batch", "skip=rezero", "optimizer=adam", "schedule=cosine", "optimizer.clip=1")
+FEW = ("depth=2,5", "lr=0.1,300", "activation=linear", "output=linear")
 
 
-@pytest.mark.parametrize(("words", "count", "diverged"), [(SOME_DIVERGE, 16, True), (MANY_CURES, 4, False)], ids=["some diverge", "many cures"])
-def test_a_run_is_bitwise_the_same_under_either_launcher(tmp_path: Path, words: tuple[str, ...], count: int, diverged: bool) -> None:
-    kept = {}
-    for launcher in ("basic", "stacked"):
-        store = done(tmp_path, "-m", *words, *SMALL, f"hydra/launcher={launcher}")
-        runs = {run.data.tags["bpexp.fingerprint"]: run for run in store.children()}
-        assert len(runs) == count
-        assert {run.info.status for run in runs.values()} == {store.parent().info.status} == {"FINISHED"}
-        assert [run_id for _, run_id in store.jobs()] == [run.info.run_id for run in store.children()]
-        kept[launcher] = (store, runs)
-    (basic, alone), (stacked, together) = kept["basic"], kept["stacked"]
-    assert list(alone) == list(together)
-    ended = [run for run in alone.values() if run.data.tags["bpexp.outcome"] == "diverged"]
-    assert (0 < len(ended) < count) == diverged
-    for mark, run in alone.items():
-        folders = [Path(store.client.download_artifacts(it.info.run_id, "")) for store, it in ((basic, run), (stacked, together[mark]))]
-        for name in ("curves.parquet", "layers.parquet"):
-            expected, found = (pd.read_parquet(folder / name) for folder in folders)
-            pd.testing.assert_frame_equal(found, expected, check_exact=True)
-        arrays = [np.load(folder / "checkpoint.npz") for folder in folders]
-        assert arrays[0].files == arrays[1].files
-        assert all(arrays[0][name].tobytes() == arrays[1][name].tobytes() for name in arrays[0].files)
-        numbers, others = ({name: value for name, value in it.data.metrics.items() if name != COST} for it in (run, together[mark]))
-        assert numbers == others
-        assert all(it.data.metrics[COST] > 0 for it in (run, together[mark]))
-        assert run.info.run_name == together[mark].info.run_name
+def artifacts(store: Store, run: Run) -> dict[str, bytes]:
+    """The files of a run, but for the one that tells its parent."""
+    folder = Path(store.client.download_artifacts(run.info.run_id, ""))
+    return {name: (folder / name).read_bytes() for name in ("curves.parquet", "layers.parquet", "checkpoint.npz")}
+
+
+@pytest.mark.parametrize(
+    ("words", "count", "diverged", "launchers"),
+    [
+        (SOME_DIVERGE, 8, True, ["stacked", "stacked hydra.launcher.n_jobs=2"]),
+        (MANY_CURES, 4, False, ["stacked"]),
+        (FEW, 4, True, ["joblib", "submitit_local"]),
+    ],
+    ids=["some diverge", "many cures", "launchers of others"],
+)
+def test_a_run_is_bitwise_the_same_under_every_launcher(
+    tmp_path: Path, words: tuple[str, ...], count: int, diverged: bool, launchers: list[str]
+) -> None:
+    store = done(tmp_path, "-m", *words, *SMALL, "hydra/launcher=basic")
+    parent, alone, jobs = store.parent(), store.children(), store.jobs()
+    assert len(alone) == count
+    assert (0 < [run.data.tags["bpexp.outcome"] for run in alone].count("diverged") < count) == diverged
+    for launcher in launchers:
+        done(tmp_path, "-m", *words, *SMALL, *f"hydra/launcher={launcher}".split())
+        runs = store.children()
+        assert [run_id for _, run_id in store.jobs()] == [run.info.run_id for run in runs]
+        assert [overrides for overrides, _ in store.jobs()] == [overrides for overrides, _ in jobs]
+        assert {run.info.status for run in (*alone, *runs, parent, store.parent())} == {"FINISHED"}
+        for run, other in zip(alone, runs, strict=True):
+            assert artifacts(store, other) == artifacts(store, run)
+            numbers, others = ({name: value for name, value in it.data.metrics.items() if name != COST} for it in (run, other))
+            assert others == numbers
+            assert all(it.data.metrics[COST] > 0 for it in (run, other))
+            assert other.data.params == run.data.params
+            assert other.info.run_name == run.info.run_name
+            assert other.data.tags["bpexp.fingerprint"] == run.data.tags["bpexp.fingerprint"]
+    told = [{path.relative_to(folder) for path in folder.glob("*/.hydra/*")} for folder in tmp_path.glob("multirun/*/*")]
+    assert told == [{Path(str(number), ".hydra", f"{name}.yaml") for number in range(count) for name in ("config", "hydra", "overrides")}] * len(told)
+    assert len(told) == 1 + len(launchers)
 
 
 def test_a_stack_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None:

@@ -25,7 +25,6 @@ from bpexp.sweep.gallery import alone
 from bpexp.sweep.help import help_text
 from bpexp.sweep.names import STUDY, config_dir, sort_words
 from bpexp.sweep.reading import read
-from bpexp.sweep.screen import closing, run_bar
 from bpexp.tracking.notes import table_row
 
 __all__ = ["Job", "main"]
@@ -128,6 +127,7 @@ class Job:
     faults: tuple[Fault, ...] = ()
 
     def __call__(self, config: DictConfig) -> str:
+        from bpexp.sweep.screen import closing, run_bar
         from bpexp.tracking.sink import MlflowSink, run_name
         from bpexp.tracking.store import connect, resolve
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from hydra._internal.config_loader_impl import get_overrides_dirname
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from bpexp.sweep.compose import Base, Composed
 from bpexp.sweep.names import parse_word
@@ -53,7 +53,7 @@ class Folders:
         base, config, hydra = self._pages(job.base)
         task = job.task
         told: dict[str, object] = {"id": str(number), "num": number, "override_dirname": _dirname(task, base.hydra["job"]["config"])}
-        path = os.path.abspath(self._path(job, told))  # noqa: PTH100 (Hydra's own, which also takes `..` off)
+        path = self._path(job, told)
         subdir = base.hydra["output_subdir"]
         texts = {}
         if subdir is not None:
@@ -74,7 +74,7 @@ class Folders:
         sweep = job.base.hydra["sweep"]
         subdir = KNOWN.sub(lambda found: str(told[found[1]]), str(sweep["subdir"]))
         if "${" not in subdir + NOW.sub("", str(sweep["dir"])):
-            return os.path.join(self.root, subdir)  # noqa: PTH118 (Hydra's own)
+            return _joined(self.root, subdir)
         config = copy.deepcopy(job.base.config)
         for key, value in (job.own | {f"hydra.job.{key}": value for key, value in told.items()}).items():
             OmegaConf.update(config, key, value, merge=False)
@@ -82,9 +82,15 @@ class Folders:
         before = known.cfg
         known.set_config(config)
         try:
-            return os.path.join(str(config.hydra.sweep.dir), str(config.hydra.sweep.subdir))  # noqa: PTH118 (Hydra's own)
+            with read_write(config.hydra.runtime):
+                config.hydra.runtime.output_dir = _joined(str(config.hydra.sweep.dir), str(config.hydra.sweep.subdir))
+            return str(config.hydra.runtime.output_dir)  # read again: a name may have become an interpolation
         finally:
             known.cfg = before
+
+
+def _joined(folder: str, subdir: str) -> str:
+    return os.path.abspath(os.path.join(folder, subdir))  # noqa: PTH100, PTH118 (as Hydra does it: `..` is taken off)
 
 
 def _dirname(task: list[str], settings: Mapping[str, Any]) -> str:

@@ -13,7 +13,6 @@ from bpexp.config import ConfigError, Fault, RunConfig, parse
 from bpexp.experiment import Run, prepare
 from bpexp.sweep.compose import Composed, Composer
 from bpexp.sweep.folders import Folders
-from bpexp.sweep.screen import advance_sweep
 from bpexp.sweep.stacked import Job, Key, Load, Outcome, Settings, WorkerError, Workers, load_of, processes, stack_key, stacks, start, train
 
 __all__ = ["StackedLauncher"]
@@ -52,6 +51,7 @@ class StackedLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Each job's result, in the order of the jobs: its run's id, or why it failed."""
+        from bpexp.sweep.screen import advance_sweep
         from bpexp.tracking.store import resolve
 
         composed = {number: self.compose(words) for number, words in enumerate(job_overrides, initial_job_idx)}

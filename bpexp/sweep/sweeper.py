@@ -21,7 +21,6 @@ from bpexp.sweep.compose import Composer, Words
 from bpexp.sweep.grid import Grid, expand, flat_list, own_words
 from bpexp.sweep.launcher import StackedLauncher
 from bpexp.sweep.names import parse_word, short
-from bpexp.sweep.screen import closing, sweep_bar
 from bpexp.sweep.stacked import WorkerError
 from bpexp.sweep.tuning import check_tune, rounds
 
@@ -107,6 +106,7 @@ class Sweeper(BasicSweeper):
         if self.stacked:
             self.stacked.start(plan.configs)  # while MLflow loads here as well
 
+        from bpexp.sweep.screen import closing
         from bpexp.tracking.parent import SweepRun
         from bpexp.tracking.store import connect, resolve
 
@@ -130,6 +130,8 @@ class Sweeper(BasicSweeper):
 
     def _round(self, plan: Plan, parent: "SweepRun", chosen: Sequence[int], first: int) -> Sequence[JobReturn]:
         """Launch the chosen runs, numbered from `first`."""
+        from bpexp.sweep.screen import sweep_bar
+
         assert self.launcher is not None
         jobs = [[*plan.words[run], *_filing(parent.run_id, plan.configs[run], plan.own[run])] for run in chosen]
         with sweep_bar(len(jobs)):
