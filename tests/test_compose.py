@@ -13,7 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import HydraContext, RunMode
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -68,7 +68,7 @@ def assert_the_same(loader: ConfigLoader, sweep: DictConfig, words: list[str], n
         expected, files = hydras(loader, sweep, words, number)
     except (HydraException, OmegaConfBaseException, ConfigError):
         with pytest.raises((ConfigError, OmegaConfBaseException)):  # the second where the words leave no name for a folder
-            print(folders(number, compose(words)), compose(words).values)
+            assert None not in (folders(number, compose(words)), compose(words).values)
         return
     finally:
         HydraConfig.instance().cfg = None
@@ -130,7 +130,10 @@ def readable(words: list[str]) -> bool:
         return False
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much])
+PHASES = [Phase.explicit, Phase.reuse, Phase.generate]  # no shrinking: an example takes Hydra a tenth of a second
+
+
+@settings(max_examples=60, deadline=None, phases=PHASES, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much])
 @given(words=st.lists(WORD, max_size=6, unique_by=lambda word: word.partition("=")[0]).filter(readable), number=st.integers(0, 3000))
 def test_jobs_are_composed_and_filed_as_hydra_does_it(loader: ConfigLoader, sweep: DictConfig, words: list[str], number: int) -> None:
     here = Path.cwd()

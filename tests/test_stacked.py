@@ -131,7 +131,7 @@ def load(settings: Settings | None = None, **changes: Any) -> Load:
 def test_a_stack_holds_what_fits_the_cache_and_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stacked, "_cache", lambda: 2**20)
     assert [load(width=width).most for width in (16, 64, 256, 1024)] == [64, 17, 1, 1]
-    assert load(width=64, dtype="float64").most == 7
+    assert load(width=64, dtype="float64").most == 8
     assert load(width=16, data=DataConfig("synthetic"), settings=Settings(max_runs=5)).most == 5
     whole = prepare(RunConfig(width=16, depth=100))
     needed = {runs: memory(whole.config, whole.dataset, runs) for runs in (1, 3)}

@@ -14,8 +14,9 @@ from typing import Any
 
 from hydra._internal.config_loader_impl import get_overrides_dirname
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig, OmegaConf
 
+from bpexp.config import ConfigError, Fault
 from bpexp.sweep.compose import Base, Composed
 from bpexp.sweep.names import parse_word
 
@@ -82,11 +83,12 @@ class Folders:
         before = known.cfg
         known.set_config(config)
         try:
-            with read_write(config.hydra.runtime):
-                config.hydra.runtime.output_dir = _joined(str(config.hydra.sweep.dir), str(config.hydra.sweep.subdir))
-            return str(config.hydra.runtime.output_dir)  # read again: a name may have become an interpolation
+            path = _joined(str(config.hydra.sweep.dir), str(config.hydra.sweep.subdir))
         finally:
             known.cfg = before
+        if "${" in path:  # Hydra would take it for an interpolation
+            raise ConfigError([Fault("hydra.sweep.subdir", path, "must come to a name without ${")])
+        return path
 
 
 def _joined(folder: str, subdir: str) -> str:
