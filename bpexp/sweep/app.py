@@ -25,7 +25,7 @@ from bpexp.sweep.gallery import alone
 from bpexp.sweep.help import help_text
 from bpexp.sweep.names import STUDY, config_dir, sort_words
 from bpexp.sweep.reading import read
-from bpexp.tracking.notes import table_row
+from bpexp.tracking.notes import Ended, table_row
 
 __all__ = ["Job", "main"]
 
@@ -119,14 +119,14 @@ def _register() -> None:
 
 @dataclass(frozen=True)
 class Job:
-    """The task function of Hydra: one composed configuration -> one run in MLflow, whose id it returns.
+    """The task function of Hydra: one composed configuration -> one run in MLflow, of which it tells.
 
     `faults` are those found in the words as typed, which are gone by now: a sweep adds them to what it finds itself.
     """
 
     faults: tuple[Fault, ...] = ()
 
-    def __call__(self, config: DictConfig) -> str:
+    def __call__(self, config: DictConfig) -> Ended:
         from bpexp.sweep.screen import closing, run_bar
         from bpexp.tracking.sink import MlflowSink, run_name
         from bpexp.tracking.store import connect, resolve
@@ -139,6 +139,7 @@ class Job:
         name = settings.tracking.run_name or run_name(settings)
         with run_bar(name) as progress:
             records = run(prepared, sink, progress)
+        ended = Ended(str(sink.run_id), name, records.outcome, records.summary)
         if lone:
-            closing([table_row(name, records.summary, records.outcome)], store, settings.tracking.experiment)
-        return str(sink.run_id)
+            closing([table_row(name, ended.summary, ended.outcome)], store, settings.tracking.experiment)
+        return ended

@@ -50,7 +50,7 @@ class StackedLauncher(Launcher):
         self.workers.stop()
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Each job's result, in the order of the jobs: its run's id, or why it failed."""
+        """Each job's result, in the order of the jobs: what became of its run, or why it failed."""
         from bpexp.sweep.screen import advance_sweep
         from bpexp.tracking.store import resolve
 
@@ -68,5 +68,5 @@ class StackedLauncher(Launcher):
     def _result(self, job: Composed, outcome: Outcome) -> JobReturn:
         folder = self.folders(outcome.number, job).path if job.base.hydra["job"]["chdir"] else self.cwd
         status = JobStatus.FAILED if outcome.failure else JobStatus.COMPLETED
-        value = WorkerError(outcome.failure) if outcome.failure else outcome.run_id
+        value = WorkerError(outcome.failure) if outcome.failure else outcome.run
         return JobReturn(job.task, working_dir=str(folder), task_name=self.task_name, status=status, _return_value=value)

@@ -20,6 +20,7 @@ from pydantic import Strict
 
 from bpexp.config import ConfigError, Fault, RunConfig, TrackingConfig, untracked
 from bpexp.experiment import Run, memory, prepare, run_stack
+from bpexp.tracking.notes import Ended
 
 if TYPE_CHECKING:
     from bpexp.tracking.store import Store
@@ -59,10 +60,10 @@ class Load:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job: its run in MLflow (None: it never came to one), and why it failed where it did (`ConfigError: …`)."""
+    """What became of a job: its run, or why it failed (`ConfigError: …`)."""
 
     number: int
-    run_id: str | None
+    run: Ended | None
     failure: str = ""
 
 
@@ -206,17 +207,17 @@ def train_stack(stack: Sequence[Job], uri: str) -> list[Outcome]:
     """One stack, in a worker process; in the main one, where that is the only one."""
     from bpexp.tracking.sink import MlflowSink
 
-    sinks: list[MlflowSink] = []
-    failure = ""
     try:
         runs = [prepare(job.config) for job in stack]
         store = _store(uri, stack[0].config.tracking.experiment)
         sinks = [MlflowSink(store, job=job.number) for job in stack]
-        run_stack(runs, sinks)
+        records = run_stack(runs, sinks)
     except Exception as error:  # the other stacks go on
-        failure = _told(error)
-    ids = [sink.run_id for sink in sinks] or [None] * len(stack)
-    return [Outcome(job.number, run_id, failure) for job, run_id in zip(stack, ids, strict=True)]
+        return [Outcome(job.number, None, _told(error)) for job in stack]
+    return [
+        Outcome(job.number, Ended(str(sink.run_id), job.config.tracking.run_name or "", record.outcome, record.summary))
+        for job, sink, record in zip(stack, sinks, records, strict=True)
+    ]
 
 
 @cache

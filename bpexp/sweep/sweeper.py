@@ -23,10 +23,10 @@ from bpexp.sweep.launcher import StackedLauncher
 from bpexp.sweep.names import parse_word, short
 from bpexp.sweep.stacked import WorkerError
 from bpexp.sweep.tuning import check_tune, rounds
+from bpexp.tracking.notes import Ended
 
 if TYPE_CHECKING:
     from bpexp.tracking.parent import SweepRun
-    from bpexp.tracking.store import Store
 
 __all__ = ["Sweeper"]
 
@@ -118,14 +118,15 @@ class Sweeper(BasicSweeper):
         results: list[JobReturn] = []
         status = "KILLED"
         try:
-            for chosen in rounds(plan.configs, plan.tune, partial(_losses, store, parent, launched)):
+            for chosen in rounds(plan.configs, plan.tune, partial(_losses, results, launched)):
                 launched += chosen
                 results += self._round(plan, parent, chosen, len(launched) - len(chosen))
             status = "FAILED" if any(result.status == JobStatus.FAILED for result in results) else "FINISHED"
         finally:
             numbers = {run: number for number, run in enumerate(launched)}
             jobs = [(words, numbers[run]) for words, run in zip(plan.grid.jobs, plan.run_of_job, strict=True) if run in numbers]
-            closing(parent.close(status, [words for words, _ in jobs], [number for _, number in jobs]), store, tracking.experiment)
+            rows = parent.close(status, [words for words, _ in jobs], [number for _, number in jobs], _ended(results))
+            closing(rows, store, tracking.experiment)
         return results
 
     def _round(self, plan: Plan, parent: "SweepRun", chosen: Sequence[int], first: int) -> Sequence[JobReturn]:
@@ -152,13 +153,14 @@ class Sweeper(BasicSweeper):
         return {key: _cut(value, PARAMETER_LENGTH) for key, value in (plan.grid.swept | told).items() if value}
 
 
-def _losses(store: "Store", parent: "SweepRun", launched: Sequence[int]) -> dict[int, float]:
-    """The final training loss of each run that came to one; runs are what `launched` says of their numbers."""
-    from bpexp.tracking.parent import children
-    from bpexp.tracking.store import summary
+def _ended(results: Sequence[JobReturn]) -> dict[int, Ended]:
+    """The runs that came to their end, by their numbers."""
+    return {number: result.return_value for number, result in enumerate(results) if result.status == JobStatus.COMPLETED}
 
-    ended = (run for run in children(store, parent.run_id) if run.info.status == "FINISHED" and run.data.tags.get("bpexp.outcome") != "diverged")
-    return {launched[int(run.data.tags["bpexp.job"])]: summary(run).get("final_loss", inf) for run in ended}
+
+def _losses(results: Sequence[JobReturn], launched: Sequence[int]) -> dict[int, float]:
+    """The final training loss of each run that came to one; runs are what `launched` says of their numbers."""
+    return {launched[number]: run.summary.get("final_loss", inf) for number, run in _ended(results).items() if run.outcome != "diverged"}
 
 
 def _cut(text: str, length: int) -> str:
