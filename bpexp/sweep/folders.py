@@ -9,12 +9,15 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra._internal.config_loader_impl import get_overrides_dirname
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from omegaconf._utils import get_omega_conf_dumper
 
 from bpexp.config import ConfigError, Fault
 from bpexp.sweep.compose import Base, Composed
@@ -61,7 +64,7 @@ class Folders:
             entries: Entries = {("hydra", "job", key): value for key, value in told.items()}
             entries |= {("hydra", "overrides", "task"): task, ("hydra", "runtime", "output_dir"): path}
             own = {tuple(key.split(".")): value for key, value in job.own.items()}
-            pages = {"config.yaml": config.text(own), "hydra.yaml": hydra.text(entries), "overrides.yaml": OmegaConf.to_yaml(OmegaConf.create(task))}
+            pages = {"config.yaml": config.text(own), "hydra.yaml": hydra.text(entries), "overrides.yaml": _told((), task) if task else "[]\n"}
             texts = {Path(path, subdir, name): text for name, text in pages.items()}
         return Folder(Path(path), texts)
 
@@ -115,15 +118,40 @@ def _entries(values: Mapping[str, Any], above: Place = ()) -> Iterator[tuple[Pla
     for key, value in values.items():
         place = (*above, key)
         if isinstance(value, dict) and value:
-            yield place, _told(place, {"": ""}).partition("\n")[0] + "\n"
+            yield place, _head(place)
             yield from _entries(value, place)
         else:
             yield place, _told(place, value)
 
 
 def _told(place: Place, value: object) -> str:
-    """An entry's lines at its depth, as OmegaConf writes them: those of the tables around it are left out."""
-    nested: Any = value
+    """An entry's lines.  What one job says others say as well: those of texts in a list, and of numbers and texts, are kept."""
+    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
+        return _head(place) + "".join(_item(place, item) for item in value)
+    if isinstance(value, str | int | float | None):
+        return _scalar(place, value, str(value))
+    return _yaml(place, value, len(place) - 1)
+
+
+@lru_cache(maxsize=1024)
+def _head(place: Place) -> str:
+    return _yaml(place, [""], len(place) - 1).partition("\n")[0] + "\n" if place else ""
+
+
+@lru_cache(maxsize=1024)
+def _item(place: Place, text: str) -> str:
+    return _yaml(place, [text], len(place))
+
+
+@lru_cache(maxsize=1024, typed=True)  # 1 is not True, and -0.0, by its text, not 0.0
+def _scalar(place: Place, value: str | float | None, _text: str) -> str:
+    return _yaml(place, value, len(place) - 1)
+
+
+def _yaml(place: Place, value: object, left_out: int) -> str:
+    """A value at its place, as `OmegaConf.to_yaml` writes it, without the first lines: those of the tables around it."""
+    nested = value
     for key in reversed(place):
         nested = {key: nested}
-    return OmegaConf.to_yaml(nested).split("\n", len(place) - 1)[-1]
+    text: str = yaml.dump(nested, default_flow_style=False, allow_unicode=True, sort_keys=False, Dumper=get_omega_conf_dumper())
+    return text.split("\n", left_out)[-1]
