@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -51,10 +52,11 @@ def one_hot(labels: NDArray[Any]) -> NDArray[np.float64]:
 
 def digits() -> Samples:
     """scikit-learn's 8x8 handwritten digits (Alpaydin & Kaynak 1998): 1,797 samples, pixels / 16, one-hot targets."""
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    return np.asarray(bunch.data) / 16.0, one_hot(bunch.target)
+    package = find_spec("sklearn")
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError(name="sklearn")
+    table = np.loadtxt(Path(package.origin).parent / "datasets/data/digits.csv.gz", delimiter=",")  # importing the package takes a second
+    return table[:, :-1] / 16.0, one_hot(table[:, -1])
 
 
 def synthetic(seed: int, samples: int | None = None, inputs: int | None = None, classes: int | None = None) -> Samples:

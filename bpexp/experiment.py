@@ -35,7 +35,7 @@ from bpexp.core.skips import SKIPS
 from bpexp.core.training import CHUNK, NUMERICS, Split, Task, Training
 from bpexp.datasets import Dataset, load
 
-__all__ = ["NullSink", "Run", "Sink", "prepare", "run", "run_stack", "train"]
+__all__ = ["NullSink", "Run", "Sink", "memory", "prepare", "run", "run_stack", "train"]
 
 UPDATE_SECONDS = 10.0
 TIMED_STEPS = 1000
@@ -106,14 +106,14 @@ def _faults_with_data(config: RunConfig, dataset: Dataset) -> Iterator[Fault]:
         yield Fault("output", config.output, f"reaches {low:g} … {high:g}, but the targets of data={dataset.name} lie in {found}")
     if config.loss == "cross_entropy" and not np.allclose(targets.sum(axis=1), 1.0, atol=1e-6):
         yield Fault("loss", config.loss, f"needs targets that sum to 1; those of data={dataset.name} do not")
-    needed, installed = _memory(config, dataset), _installed_memory()
+    needed, installed = memory(config, dataset), _installed_memory()
     if needed > installed:
         must = f"too large with depth={config.depth}: needs about {needed / 2**30:,.0f} GiB of memory, this machine has {installed / 2**30:,.0f}"
         yield Fault("width", config.width, must)
 
 
-def _memory(config: RunConfig, dataset: Dataset) -> int:
-    """Bytes, roughly: what the training keeps, and the float64 copies that the norm of the largest layer takes."""
+def memory(config: RunConfig, dataset: Dataset, runs: int = 1) -> int:
+    """Bytes of a stack, roughly: the data, what the training keeps of each run, and the float64 copies that the norm of the largest layer takes."""
     net, item = _architecture(config, dataset), np.dtype(config.dtype).itemsize
     sizes = net.sizes
     layers = [a * b for a, b in pairwise(sizes)]
@@ -124,9 +124,10 @@ def _memory(config: RunConfig, dataset: Dataset) -> int:
     own = sum(operation.buffers * sizes[operation.k] for operation in net.operations)
     moments = OPTIMIZERS[config.optimizer.name].moments
     gradients = 0 if wide(net, _method(config)) else 2  # they and, at probed steps, the weights before
-    kept = (1 + gradients + moments) * sum(layers) + batch * (4 * sum(sizes) + own) + sum(parts) * (sizes[0] + sizes[-1]) + 3 * evaluated * max(sizes)
+    kept = (1 + gradients + moments) * sum(layers) + batch * (4 * sum(sizes) + own) + 3 * evaluated * max(sizes)
     probes = min(config.probe_points, config.steps + 1)
-    return item * kept + 8 * (3 * max(layers) + 5 * config.steps + len(PROBES) * probes * config.depth)
+    records = 8 * (3 * max(layers) + 5 * config.steps + len(PROBES) * probes * config.depth)
+    return item * sum(parts) * (sizes[0] + sizes[-1]) + runs * (item * kept + records)
 
 
 def _installed_memory() -> int:

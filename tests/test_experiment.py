@@ -177,7 +177,7 @@ def test_a_net_too_large_for_the_machine() -> None:
 
 def test_memory_is_refused_where_the_machine_has_less(monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = small()
-    needed = experiment._memory(prepared.config, prepared.dataset)
+    needed = experiment.memory(prepared.config, prepared.dataset)
     monkeypatch.setattr(experiment, "_installed_memory", lambda: needed)
     assert small() == prepared
     monkeypatch.setattr(experiment, "_installed_memory", lambda: needed - 1)
@@ -200,7 +200,7 @@ def test_the_memory_foretold_is_about_what_is_used(changes: dict[str, Any]) -> N
     run(prepared, NullSink())
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    estimate = experiment._memory(prepared.config, prepared.dataset)
+    estimate = experiment.memory(prepared.config, prepared.dataset)
     assert 0.75 * estimate < peak < 1.5 * estimate + 2**20
 
 

@@ -9,25 +9,28 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
-from math import inf
+from math import ceil, inf
 from pathlib import Path
+from typing import Any
 
 import hydra
 import numpy as np
-import pandas as pd
 import pytest
 import yaml
+from joblib import cpu_count
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from omegaconf import OmegaConf
 
 import bpexp
-from bpexp.config import GROUPS, TABLES, InitConfig, RunConfig, TrackingConfig, blanks, flatten, keys
+from bpexp.config import GROUPS, TABLES, DataConfig, InitConfig, RunConfig, TrackingConfig, blanks, flatten, keys
+from bpexp.experiment import memory, prepare
+from bpexp.sweep import stacked
 from bpexp.sweep.app import _register
 from bpexp.sweep.gallery import alone
 from bpexp.sweep.grid import own_words
 from bpexp.sweep.names import config_dir
-from bpexp.sweep.stacked import Job, stack_key, stacks
+from bpexp.sweep.stacked import START_SECONDS, Job, Load, Settings, load_of, processes, stack_key, stacks
 from bpexp.sweep.tuning import rounds
 from tests.cli import command, environment, lines
 
@@ -112,44 +115,84 @@ def test_a_stack_is_what_differs_in_lr_seed_init_and_tracking_alone() -> None:
 def test_stacks_are_small_enough_and_enough_and_the_longest_comes_first() -> None:
     deep = [Job(number, RunConfig(depth=50, seed=number)) for number in range(10)]
     flat = [Job(10 + number, RunConfig(depth=2, seed=number)) for number in range(30)]
-    found = stacks([*flat, *deep], max_runs=8, workers=2)
+    loads = {stack_key(deep[0].config): Load(most=6, seconds=5.0), stack_key(flat[0].config): Load(most=8, seconds=0.2)}
+    found = stacks([*flat, *deep], loads, workers=2)
     assert sorted(job.number for stack in found for job in stack) == list(range(40))
     assert [len(stack) for stack in found] == [5, 5, 8, 8, 7, 7]
     assert all(len({job.config.depth for job in stack}) == 1 for stack in found)
-    assert [len(stack) for stack in stacks(deep, max_runs=16, workers=2)] == [5, 5]  # one for each worker
-    assert [len(stack) for stack in stacks(deep[:1], max_runs=16, workers=8)] == [1]
+    assert [len(stack) for stack in stacks(flat[:10], loads, workers=3)] == [4, 3, 3]  # one for each worker
+    assert [len(stack) for stack in stacks(deep[:1], loads, workers=8)] == [1]
 
 
-SOME_DIVERGE = ("depth=2,5", "lr=0.1,300", "seed=0,1", "init=he,xavier", "activation=relu", "output=linear")
+def load(settings: Settings | None = None, **changes: Any) -> Load:
+    return load_of(prepare(RunConfig(**changes)), settings or Settings())
+
+
+def test_a_stack_holds_what_fits_the_cache_and_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stacked, "_cache", lambda: 2**20)
+    assert [load(width=width).most for width in (16, 64, 256, 1024)] == [64, 17, 1, 1]
+    assert load(width=64, dtype="float64").most == 8
+    assert load(width=16, data=DataConfig("synthetic"), settings=Settings(max_runs=5)).most == 5
+    whole = prepare(RunConfig(width=16, depth=100))
+    needed = {runs: memory(whole.config, whole.dataset, runs) for runs in (1, 3)}
+    most = {mebibytes: load_of(whole, Settings(memory=mebibytes)).most for mebibytes in (ceil(needed[3] / 2**20), 1024)}
+    assert list(most.values()) == [3, 64]
+
+
+def test_a_process_needs_work_to_be_worth_its_start() -> None:
+    cores = cpu_count()
+    short, long = Load(1, START_SECONDS / 10), Load(1, 100.0)
+    assert processes([short] * 5, Settings()) == 1
+    assert processes([long] * 100, Settings()) == cores
+    assert processes([short] * 5, Settings(n_jobs=3)) == 3  # who asks for them gets them
+    assert processes([long], Settings(n_jobs=3)) == 1
+    assert load(steps=10**6).seconds > 100 * load(steps=10).seconds
+
+
+SOME_DIVERGE = ("depth=5", "lr=0.1,300", "seed=0,1", "init=he,xavier", "activation=linear", "output=linear")
 MANY_CURES = ("depth=6", "seed=0,1", "lr=0.01,0.1", "norm=batch", "skip=rezero", "optimizer=adam", "schedule=cosine", "optimizer.clip=1")
+FEW = ("depth=2,5", "lr=0.1,300", "activation=linear", "output=linear")
 
 
-@pytest.mark.parametrize(("words", "count", "diverged"), [(SOME_DIVERGE, 16, True), (MANY_CURES, 4, False)], ids=["some diverge", "many cures"])
-def test_a_run_is_bitwise_the_same_under_either_launcher(tmp_path: Path, words: tuple[str, ...], count: int, diverged: bool) -> None:
-    kept = {}
-    for launcher in ("basic", "stacked"):
-        store = done(tmp_path, "-m", *words, *SMALL, f"hydra/launcher={launcher}")
-        runs = {run.data.tags["bpexp.fingerprint"]: run for run in store.children()}
-        assert len(runs) == count
-        assert {run.info.status for run in runs.values()} == {store.parent().info.status} == {"FINISHED"}
-        assert [run_id for _, run_id in store.jobs()] == [run.info.run_id for run in store.children()]
-        kept[launcher] = (store, runs)
-    (basic, alone), (stacked, together) = kept["basic"], kept["stacked"]
-    assert list(alone) == list(together)
-    ended = [run for run in alone.values() if run.data.tags["bpexp.outcome"] == "diverged"]
-    assert (0 < len(ended) < count) == diverged
-    for mark, run in alone.items():
-        folders = [Path(store.client.download_artifacts(it.info.run_id, "")) for store, it in ((basic, run), (stacked, together[mark]))]
-        for name in ("curves.parquet", "layers.parquet"):
-            expected, found = (pd.read_parquet(folder / name) for folder in folders)
-            pd.testing.assert_frame_equal(found, expected, check_exact=True)
-        arrays = [np.load(folder / "checkpoint.npz") for folder in folders]
-        assert arrays[0].files == arrays[1].files
-        assert all(arrays[0][name].tobytes() == arrays[1][name].tobytes() for name in arrays[0].files)
-        numbers, others = ({name: value for name, value in it.data.metrics.items() if name != COST} for it in (run, together[mark]))
-        assert numbers == others
-        assert all(it.data.metrics[COST] > 0 for it in (run, together[mark]))
-        assert run.info.run_name == together[mark].info.run_name
+def artifacts(store: Store, run: Run) -> dict[str, bytes]:
+    """The files of a run, but for the one that tells its parent."""
+    folder = Path(store.client.download_artifacts(run.info.run_id, ""))
+    return {name: (folder / name).read_bytes() for name in ("curves.parquet", "layers.parquet", "checkpoint.npz")}
+
+
+@pytest.mark.parametrize(
+    ("words", "count", "diverged", "launchers"),
+    [
+        (SOME_DIVERGE, 8, True, ["stacked", "stacked hydra.launcher.n_jobs=2"]),
+        (MANY_CURES, 4, False, ["stacked"]),
+        (FEW, 4, True, ["joblib", "submitit_local"]),
+    ],
+    ids=["some diverge", "many cures", "launchers of others"],
+)
+def test_a_run_is_bitwise_the_same_under_every_launcher(
+    tmp_path: Path, words: tuple[str, ...], count: int, diverged: bool, launchers: list[str]
+) -> None:
+    store = done(tmp_path, "-m", *words, *SMALL, "hydra/launcher=basic")
+    parent, alone, jobs = store.parent(), store.children(), store.jobs()
+    assert len(alone) == count
+    assert (0 < [run.data.tags["bpexp.outcome"] for run in alone].count("diverged") < count) == diverged
+    for launcher in launchers:
+        done(tmp_path, "-m", *words, *SMALL, *f"hydra/launcher={launcher}".split())
+        runs = store.children()
+        assert [run_id for _, run_id in store.jobs()] == [run.info.run_id for run in runs]
+        assert [overrides for overrides, _ in store.jobs()] == [overrides for overrides, _ in jobs]
+        assert {run.info.status for run in (*alone, *runs, parent, store.parent())} == {"FINISHED"}
+        for run, other in zip(alone, runs, strict=True):
+            assert artifacts(store, other) == artifacts(store, run)
+            numbers, others = ({name: value for name, value in it.data.metrics.items() if name != COST} for it in (run, other))
+            assert others == numbers
+            assert all(it.data.metrics[COST] > 0 for it in (run, other))
+            assert other.data.params == run.data.params
+            assert other.info.run_name == run.info.run_name
+            assert other.data.tags["bpexp.fingerprint"] == run.data.tags["bpexp.fingerprint"]
+    told = [{path.relative_to(folder) for path in folder.glob("*/.hydra/*")} for folder in tmp_path.glob("multirun/*/*")]
+    assert told == [{Path(str(number), ".hydra", f"{name}.yaml") for number in range(count) for name in ("config", "hydra", "overrides")}] * len(told)
+    assert len(told) == 1 + len(launchers)
 
 
 def test_a_stack_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None:
@@ -256,7 +299,7 @@ def test_an_interrupted_sweep_leaves_no_run_open_and_no_process(tmp_path: Path, 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
 def test_runs_of_a_worker_that_died_are_failed(tmp_path: Path) -> None:
-    process, store = started(tmp_path, *LONG), Store(tmp_path)
+    process, store = started(tmp_path, *LONG, "hydra.launcher.n_jobs=2"), Store(tmp_path)
     try:
         wait_for(process, lambda: len(store.all()) == 5)
         os.kill(workers(process.pid)[0], signal.SIGKILL)
@@ -276,6 +319,8 @@ def test_runs_of_a_worker_that_died_are_failed(tmp_path: Path) -> None:
     [
         ("hydra.launcher.n_jobs=0", "hydra.launcher.n_jobs=0: must be a whole number, at least 1; or null"),
         ("hydra.launcher.max_runs=many", "hydra.launcher.max_runs=many: must be a whole number, at least 1"),
+        ("hydra.launcher.memory=0.5", "hydra.launcher.memory=0.5: must be a whole number, at least 1"),
+        ("hydra.launcher.memory=1", "hydra.launcher.memory=1: must be at least 3, the MiB that a run takes with depth=10 and width=64"),
     ],
 )
 def test_wrong_keys_of_the_launcher(tmp_path: Path, word: str, must: str) -> None:

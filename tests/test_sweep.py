@@ -260,7 +260,8 @@ def test_a_run_listed_twice_trains_once_and_a_diverged_one_stops_nothing(depths:
 
 
 def started(sweep: Sweep, *words: str) -> subprocess.Popen[str]:
-    line = [sys.executable, "-m", "bpexp", "-m", *words]
+    """A sweep whose jobs run one after the other."""
+    line = [sys.executable, "-m", "bpexp", "-m", "hydra/launcher=basic", *words]
     return subprocess.Popen(line, cwd=sweep.folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import e, erf, inf, pi, sqrt
 
 import numpy as np
-from scipy import special
+import scipy  # its parts load at their first use: `special` takes a sixth of a second
 
 from bpexp.core.arrays import Array, storage, turned
 from bpexp.core.rows import Row
@@ -104,7 +104,7 @@ def _linear_derivative(_z: Array, _a: Array, out: Array) -> None:
 
 
 def _erf(z: Array, out: Array) -> None:
-    special.erf(z, out=out)
+    scipy.special.erf(z, out=out)
 
 
 def _erf_derivative(z: Array, _a: Array, out: Array) -> None:
@@ -180,7 +180,7 @@ def _selu_derivative(z: Array, _a: Array, out: Array) -> None:
 
 def _gelu(z: Array, out: Array) -> None:
     """The input times Phi(z), Phi the distribution function of N(0, 1)."""
-    special.ndtr(z, out=out)
+    scipy.special.ndtr(z, out=out)
     np.multiply(out, z, out=out)
 
 
@@ -192,13 +192,13 @@ def _gelu_derivative(z: Array, _a: Array, out: Array) -> None:
         np.exp(scratch, out=scratch)
         np.multiply(scratch, 1.0 / sqrt(2.0 * pi), out=scratch)
         np.multiply(scratch, z_, out=scratch)
-        special.ndtr(z_, out=out_)
+        scipy.special.ndtr(z_, out=out_)
         np.add(out_, scratch, out=out_)
 
 
 def _silu(z: Array, out: Array) -> None:
     """The input times sigma(z).  Not by `_sigmoid`, which is right to a rounding of 1: a small sigma(z) is to be right to one of its own."""
-    special.expit(z, out=out)
+    scipy.special.expit(z, out=out)
     np.multiply(out, z, out=out)
 
 
@@ -206,10 +206,10 @@ def _silu_derivative(z: Array, _a: Array, out: Array) -> None:
     """sigma(z) (1 + z sigma(-z)): a/z would be 0/0 at 0, and 1 - sigma(z) has lost the digits that a large z asks for."""
     for z_, out_, scratch in blocks(z, out):
         np.negative(z_, out=scratch)
-        special.expit(scratch, out=scratch)
+        scipy.special.expit(scratch, out=scratch)
         np.multiply(scratch, z_, out=scratch)
         np.add(scratch, 1.0, out=scratch)
-        special.expit(z_, out=out_)
+        scipy.special.expit(z_, out=out_)
         np.multiply(out_, scratch, out=out_)
 
 
@@ -331,9 +331,9 @@ ACTIVATIONS: dict[str, Activation] = {
             "silu",
             _silu,
             _silu_derivative,
-            # phi' = 0 at z = -1 - W(1/e), W being Lambert's function: sigma(z) = 1 + 1/z there, so phi = z + 1.  phi'' = 0 where
+            # phi' = 0 at z = -1 - W(1/e), W being Lambert's function: sigma(z) = 1 + 1/z there, so phi = z + 1 = -W(1/e).  phi'' = 0 where
             # z tanh(z/2) = 2: sigma(z) = 1/2 + 1/z there, so phi' = 1/2 + z/4, with z = 2 · 1.1996786402577339 (Newton's method with 40 digits).
-            range=(-float(special.lambertw(1.0 / e).real), inf),
+            range=(-0.2784645427610738, inf),
             steepest=(1.0 + 1.1996786402577339) / 2.0,
             equation="φ(z) = zσ(z), φ'(z) = σ(z) (1 + zσ(-z)), σ(z) = 1 / (1 + exp(-z))",
             effect="φ' is 1/2 at z = 0, up to 1.10 above it, and negative (down to -0.10) for z < -1.28: there a delta has its sign reversed. "

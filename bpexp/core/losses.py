@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
+import scipy
 
 from bpexp.core.activations import Activation, blocks
 from bpexp.core.arrays import Array, flat
@@ -72,7 +72,7 @@ def _cross_entropy_delta(_z: Array, a: Array, y: Array, _phi: Activation, _scrat
 
 def _cross_entropy_plateau(y: Array) -> float:
     """The best constant is the mean target: its entropy."""
-    return float(special.entr(np.asarray(y, np.float64).mean(axis=0)).sum())
+    return float(scipy.special.entr(np.asarray(y, np.float64).mean(axis=0)).sum())
 
 
 def _binary_cross_entropy(z: Array, _a: Array, y: Array, scratch: Array, out: Array) -> None:
@@ -96,7 +96,7 @@ def _binary_cross_entropy_delta(_z: Array, a: Array, y: Array, _phi: Activation,
 def _binary_cross_entropy_plateau(y: Array) -> float:
     """The best constant is the mean target p of each output: the entropy of a coin that shows it, summed over outputs."""
     p = np.asarray(y, np.float64).mean(axis=0)
-    return float((special.entr(p) + special.entr(1.0 - p)).sum())
+    return float((scipy.special.entr(p) + scipy.special.entr(1.0 - p)).sum())
 
 
 LOSSES: dict[str, Loss] = {

@@ -19,13 +19,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from bpexp.cli import refuse
-from bpexp.config import GROUPS, ConfigError, Fault, RunConfig, blanks, explain
+from bpexp.config import GROUPS, ConfigError, Fault, blanks
 from bpexp.experiment import run
 from bpexp.sweep.gallery import alone
+from bpexp.sweep.help import help_text
 from bpexp.sweep.names import STUDY, config_dir, sort_words
 from bpexp.sweep.reading import read
-from bpexp.sweep.screen import closing, run_bar
-from bpexp.tracking.notes import table_row
+from bpexp.tracking.notes import Ended, table_row
 
 __all__ = ["Job", "main"]
 
@@ -36,8 +36,12 @@ def main() -> None:
     """`python -m bpexp`: check the words, then hand over to Hydra."""
     signal.signal(signal.SIGTERM, _terminate)
     _register()
-    arguments = get_args_parser().parse_args()
-    asks = arguments.help or arguments.hydra_help or arguments.info is not None or arguments.shell_completion
+    parser = get_args_parser()
+    arguments = parser.parse_args()
+    if arguments.help:
+        print(help_text(parser, _folders(arguments)))
+        return
+    asks = arguments.hydra_help or arguments.info is not None or arguments.shell_completion
     try:
         faults = [] if asks else _check_words(arguments)
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(Job(tuple(faults)))()
@@ -56,8 +60,7 @@ def _terminate(_signal: int, _frame: object) -> NoReturn:
 def _check_words(arguments: Namespace) -> list[Fault]:
     """Refuse a lone run, or `--cfg`, that is wrong; a sweep's wrong words are taken out, and their faults returned for the sweeper to add its own."""
     sweep = _is_sweep(arguments)
-    main_folder = Path(arguments.config_path or config_dir())
-    folders = [main_folder, *([Path(arguments.config_dir)] if arguments.config_dir else [])]
+    folders = _folders(arguments)
     good, faults = sort_words(arguments.overrides, folders, sweep=sweep)
     if sweep:
         wrong = set(arguments.overrides) - set(good)
@@ -66,7 +69,7 @@ def _check_words(arguments: Namespace) -> list[Fault]:
     plain = len(folders) == 1 and arguments.config_name is None and arguments.config_path is None
     if plain and arguments.cfg is None:  # before Hydra makes a folder for the run
         try:
-            with hydra.initialize_config_dir(str(main_folder), version_base="1.3"):
+            with hydra.initialize_config_dir(str(folders[0]), version_base="1.3"):
                 composed = hydra.compose("config", good)
         except HydraException as error:  # what only Hydra knows: its own keys, `group@package=option`
             raise ConfigError([*faults, Fault(" ".join(good), "", str(error).splitlines()[0])]) from None
@@ -74,6 +77,11 @@ def _check_words(arguments: Namespace) -> list[Fault]:
     if faults:
         raise ConfigError(faults)
     return []
+
+
+def _folders(arguments: Namespace) -> list[Path]:
+    """Where configurations lie: ours, or what stands in for it, and the user's own."""
+    return [Path(arguments.config_path or config_dir()), *([Path(arguments.config_dir)] if arguments.config_dir else [])]
 
 
 def _is_sweep(arguments: Namespace) -> bool:
@@ -100,26 +108,26 @@ def _lone_faults(config: DictConfig, *, store: bool) -> list[Fault]:
 
 
 def _register() -> None:
-    """What Hydra finds in `conf/` rests on the schema's defaults, `--help` on its annotations; a table's rows are options of its group."""
+    """What Hydra finds in `conf/` rests on the schema's defaults; a table's rows are options of its group."""
     options = ConfigStore.instance()
     options.store(name="schema", node=blanks())
     for group, table in GROUPS.items():
         for name in table:
             options.store(group=group, name=name, node={"name": name})
-    OmegaConf.register_new_resolver("bpexp.explain", lambda: explain(RunConfig, RunConfig()), replace=True)
     OmegaConf.register_new_resolver("bpexp.alone", alone, replace=True)
 
 
 @dataclass(frozen=True)
 class Job:
-    """The task function of Hydra: one composed configuration -> one run in MLflow, whose id it returns.
+    """The task function of Hydra: one composed configuration -> one run in MLflow, of which it tells.
 
     `faults` are those found in the words as typed, which are gone by now: a sweep adds them to what it finds itself.
     """
 
     faults: tuple[Fault, ...] = ()
 
-    def __call__(self, config: DictConfig) -> str:
+    def __call__(self, config: DictConfig) -> Ended:
+        from bpexp.sweep.screen import closing, run_bar
         from bpexp.tracking.sink import MlflowSink, run_name
         from bpexp.tracking.store import connect, resolve
         from bpexp.tracking.writer import Writer
@@ -134,6 +142,7 @@ class Job:
         name = settings.tracking.run_name or run_name(settings)
         with run_bar(name) as progress, Writer(store.backend.together) as writer:
             records = run(prepared, writer.wrap(sink), progress)
+        ended = Ended(str(sink.run_id), name, records.outcome, records.summary)
         if lone:
-            closing([table_row(name, records.summary, records.outcome)], store, settings.tracking.experiment)
-        return str(sink.run_id)
+            closing([table_row(name, ended.summary, ended.outcome)], store, settings.tracking.experiment)
+        return ended

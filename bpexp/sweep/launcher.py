@@ -1,6 +1,6 @@
 """Hydra's side of stacked training: from jobs' words to their results."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from hydra.core.utils import JobReturn, JobStatus
@@ -9,39 +9,64 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from bpexp.cli import refuse
-from bpexp.config import ConfigError, Fault, parse
-from bpexp.sweep.compose import Composer
-from bpexp.sweep.reading import settings
-from bpexp.sweep.screen import advance_sweep
-from bpexp.sweep.stacked import Job, Outcome, Settings, WorkerError, train
+from bpexp.config import ConfigError, Fault, RunConfig, parse
+from bpexp.experiment import Run, prepare
+from bpexp.sweep.compose import Composed, Composer
+from bpexp.sweep.folders import Folders
+from bpexp.sweep.stacked import Job, Key, Load, Outcome, Settings, WorkerError, Workers, load_of, processes, stack_key, stacks, start, train
 
 __all__ = ["StackedLauncher"]
 
 
 class StackedLauncher(Launcher):
-    """Trains the jobs of a sweep in stacks, in several processes.  Jobs have no folders of their own: MLflow holds what they would."""
+    """Trains the jobs of a sweep in stacks, in several processes."""
 
-    def __init__(self, max_runs: object, n_jobs: object) -> None:
-        """`max_runs`: runs in a stack, at most; `n_jobs`: processes, None for one per core."""
+    def __init__(self, memory: object, max_runs: object, n_jobs: object) -> None:
+        """`memory`: MiB of a stack, at most; `max_runs`: runs in it; `n_jobs`: processes, None for one per core."""
         try:
-            self.settings = parse(Settings, {"max_runs": max_runs, "n_jobs": n_jobs})
+            self.settings = parse(Settings, {"memory": memory, "max_runs": max_runs, "n_jobs": n_jobs})
         except ConfigError as error:
             refuse(ConfigError(Fault(f"hydra.launcher.{fault.key}", fault.value, fault.must) for fault in error.faults))
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:  # noqa: ARG002 (Hydra calls it by names)
-        self.compose, self.task_name = Composer(hydra_context.config_loader, config), config.hydra.job.name
-        self.folder = Path(config.hydra.runtime.cwd)
+        self.compose, self.folders = Composer(hydra_context.config_loader, config), Folders(config)
+        self.task_name, self.cwd = config.hydra.job.name, Path(config.hydra.runtime.cwd)
+        self.loads: dict[Key, Load] = {}
+        self.workers = Workers()
+
+    def admit(self, run: Run) -> None:
+        """Note what a run asks of the machine.  Raises `ConfigError` where that is more than it may have."""
+        key = stack_key(run.config)
+        if key not in self.loads:
+            self.loads[key] = load_of(run, self.settings)
+
+    def start(self, configs: Iterable[RunConfig]) -> None:
+        """Have the processes start in which admitted runs are to train."""
+        count = processes([self.loads[stack_key(config)] for config in configs], self.settings)
+        self.workers = start(max(count, self.workers.count))
+
+    def stop(self) -> None:
+        """End the processes."""
+        self.workers.stop()
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Each job's result, in the order of the jobs: its run's id, or why it failed."""
+        """Each job's result, in the order of the jobs: what became of its run, or why it failed."""
+        from bpexp.sweep.screen import advance_sweep
         from bpexp.tracking.store import resolve
 
-        jobs = [Job(number, settings(self.compose(words))) for number, words in enumerate(job_overrides, initial_job_idx)]
-        uri = resolve(jobs[0].config.tracking.uri, self.folder)
-        outcomes = train(jobs, uri, self.settings, advance_sweep)
-        return [self._result(words, outcome) for words, outcome in zip(job_overrides, outcomes, strict=True)]
+        composed = {number: self.compose(words) for number, words in enumerate(job_overrides, initial_job_idx)}
+        jobs = [Job(number, parse(RunConfig, job.values)) for number, job in composed.items()]
+        for job in jobs:
+            if stack_key(job.config) not in self.loads:  # of a sweeper that is not ours
+                self.admit(prepare(job.config))
+        self.start(job.config for job in jobs)
+        uri = resolve(jobs[0].config.tracking.uri, self.cwd)
+        plan = stacks(jobs, self.loads, self.workers.count)
+        outcomes = train(plan, uri, self.workers, lambda job: self.folders(job.number, composed[job.number]).write(), advance_sweep)
+        return [self._result(composed[outcome.number], outcome) for outcome in outcomes]
 
-    def _result(self, words: Sequence[str], outcome: Outcome) -> JobReturn:
+    def _result(self, job: Composed, outcome: Outcome) -> JobReturn:
+        folder = self.folders(outcome.number, job).path if job.base.hydra["job"]["chdir"] else self.cwd
         status = JobStatus.FAILED if outcome.failure else JobStatus.COMPLETED
-        value = WorkerError(outcome.failure) if outcome.failure else outcome.run_id
-        return JobReturn(words, working_dir=str(self.folder), task_name=self.task_name, status=status, _return_value=value)
+        value = WorkerError(outcome.failure) if outcome.failure else outcome.run
+        return JobReturn(job.task, working_dir=str(folder), task_name=self.task_name, status=status, _return_value=value)

@@ -8,19 +8,19 @@ from omegaconf.errors import OmegaConfBaseException
 from bpexp.config import ConfigError, Fault, RunConfig, parse
 from bpexp.experiment import Run, prepare
 
-__all__ = ["read", "settings"]
+__all__ = ["read", "resolved"]
 
 
 def read(config: DictConfig) -> Run:
     """The checked run that a composed configuration means.  Raises `ConfigError`."""
-    return prepare(settings(config))
+    return prepare(parse(RunConfig, resolved(config)))
 
 
-def settings(config: DictConfig) -> RunConfig:
-    """A composed configuration by the schema, before the checks that need its data.  Raises `ConfigError`."""
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """Our part of a composed configuration as plain values.  Raises `ConfigError` where an interpolation leads nowhere."""
     try:
         values: Any = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
         raise ConfigError([Fault(str(error.full_key or "configuration"), "", str(error).splitlines()[0])]) from None
     values.pop("hydra", None)
-    return parse(RunConfig, values)
+    return dict(values)

@@ -15,18 +15,18 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from bpexp.cli import refuse
-from bpexp.config import ConfigError, Fault, RunConfig, flatten, full_key
+from bpexp.config import ConfigError, Fault, RunConfig, flatten, full_key, parse
+from bpexp.experiment import prepare
 from bpexp.sweep.compose import Composer, Words
 from bpexp.sweep.grid import Grid, expand, flat_list, own_words
+from bpexp.sweep.launcher import StackedLauncher
 from bpexp.sweep.names import parse_word, short
-from bpexp.sweep.reading import read
-from bpexp.sweep.screen import closing, sweep_bar
 from bpexp.sweep.stacked import WorkerError
 from bpexp.sweep.tuning import check_tune, rounds
+from bpexp.tracking.notes import Ended
 
 if TYPE_CHECKING:
     from bpexp.tracking.parent import SweepRun
-    from bpexp.tracking.store import Store
 
 __all__ = ["Sweeper"]
 
@@ -54,7 +54,8 @@ class Sweeper(BasicSweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
-        self.compose = Composer(hydra_context.config_loader, config)
+        self.stacked = self.launcher if isinstance(self.launcher, StackedLauncher) else None
+        self.compose = self.stacked.compose if self.stacked else Composer(hydra_context.config_loader, config)
         self.parser = OverridesParser.create(config_loader=hydra_context.config_loader)
         self.word_faults: Sequence[Fault] = getattr(task_function, "faults", ())
 
@@ -67,6 +68,9 @@ class Sweeper(BasicSweeper):
             results = self._launch(self._plan(grid, [*self.word_faults, *faults]))
         except ConfigError as error:
             refuse(error)  # not raised: Hydra would print a traceback
+        finally:
+            if self.stacked:
+                self.stacked.stop()
         _report_failures(results)
         return results
 
@@ -78,7 +82,9 @@ class Sweeper(BasicSweeper):
         run_of_job = []
         for words in grid.jobs:
             try:
-                run = read(self.compose(words))
+                run = prepare(parse(RunConfig, self.compose(words).values))
+                if self.stacked:
+                    self.stacked.admit(run)
             except ConfigError as error:
                 faults.extend(error.faults)
                 continue
@@ -96,10 +102,14 @@ class Sweeper(BasicSweeper):
 
     def _launch(self, plan: Plan) -> list[JobReturn]:
         """All rounds of the sweep, under one parent run."""
+        assert self.config is not None
+        if self.stacked:
+            self.stacked.start(plan.configs)  # while MLflow loads here as well
+
+        from bpexp.sweep.screen import closing
         from bpexp.tracking.parent import SweepRun
         from bpexp.tracking.store import connect, resolve
 
-        assert self.config is not None
         tracking = plan.configs[0].tracking
         store = connect(resolve(tracking.uri, Path(self.config.hydra.runtime.cwd)), tracking.experiment)
         if store.remark:
@@ -110,18 +120,21 @@ class Sweeper(BasicSweeper):
         results: list[JobReturn] = []
         status = "KILLED"
         try:
-            for chosen in rounds(plan.configs, plan.tune, partial(_losses, store, parent, launched)):
+            for chosen in rounds(plan.configs, plan.tune, partial(_losses, results, launched)):
                 launched += chosen
                 results += self._round(plan, parent, chosen, len(launched) - len(chosen))
             status = "FAILED" if any(result.status == JobStatus.FAILED for result in results) else "FINISHED"
         finally:
             numbers = {run: number for number, run in enumerate(launched)}
             jobs = [(words, numbers[run]) for words, run in zip(plan.grid.jobs, plan.run_of_job, strict=True) if run in numbers]
-            closing(parent.close(status, [words for words, _ in jobs], [number for _, number in jobs]), store, tracking.experiment)
+            rows = parent.close(status, [words for words, _ in jobs], [number for _, number in jobs], _ended(results))
+            closing(rows, store, tracking.experiment)
         return results
 
     def _round(self, plan: Plan, parent: "SweepRun", chosen: Sequence[int], first: int) -> Sequence[JobReturn]:
         """Launch the chosen runs, numbered from `first`."""
+        from bpexp.sweep.screen import sweep_bar
+
         assert self.launcher is not None
         jobs = [[*plan.words[run], *_filing(parent.run_id, plan.configs[run], plan.own[run])] for run in chosen]
         with sweep_bar(len(jobs)):
@@ -142,13 +155,14 @@ class Sweeper(BasicSweeper):
         return {key: _cut(value, PARAMETER_LENGTH) for key, value in (plan.grid.swept | told).items() if value}
 
 
-def _losses(store: "Store", parent: "SweepRun", launched: Sequence[int]) -> dict[int, float]:
-    """The final training loss of each run that came to one; runs are what `launched` says of their numbers."""
-    from bpexp.tracking.parent import children
-    from bpexp.tracking.store import summary
+def _ended(results: Sequence[JobReturn]) -> dict[int, Ended]:
+    """The runs that came to their end, by their numbers."""
+    return {number: result.return_value for number, result in enumerate(results) if result.status == JobStatus.COMPLETED}
 
-    ended = (run for run in children(store, parent.run_id) if run.info.status == "FINISHED" and run.data.tags.get("bpexp.outcome") != "diverged")
-    return {launched[int(run.data.tags["bpexp.job"])]: summary(run).get("final_loss", inf) for run in ended}
+
+def _losses(results: Sequence[JobReturn], launched: Sequence[int]) -> dict[int, float]:
+    """The final training loss of each run that came to one; runs are what `launched` says of their numbers."""
+    return {launched[number]: run.summary.get("final_loss", inf) for number, run in _ended(results).items() if run.outcome != "diverged"}
 
 
 def _cut(text: str, length: int) -> str:

@@ -1,6 +1,7 @@
 """What happened, in words: the two sentences on a run's page, the table on a sweep's.  Every number in them is read off the records."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,20 @@ import numpy as np
 from bpexp.config import RunConfig
 from bpexp.core.records import Records
 
-__all__ = ["Row", "markdown_table", "run_note", "table_row"]
+__all__ = ["Ended", "Row", "markdown_table", "run_note", "table_row"]
 
 Row = tuple[str, str, str, str, str]
 HEAD: Row = ("run", "loss", "accuracy", "decades lost per layer", "outcome")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a sweep needs to know of a run that is over: where it is, and what became of it (trained, stuck, diverged; failed, killed)."""
+
+    run_id: str
+    name: str
+    outcome: str
+    summary: Mapping[str, float]
 
 
 def run_note(config: RunConfig, records: Records) -> str:

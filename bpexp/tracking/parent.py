@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence, Sized
 from mlflow.entities import Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
-from bpexp.tracking.notes import Row, markdown_table, table_row
+from bpexp.tracking.notes import Ended, Row, markdown_table, table_row
 from bpexp.tracking.sink import common_tags
 from bpexp.tracking.store import Store, search, summary
 
-__all__ = ["MANIFEST", "SweepRun", "children"]
+__all__ = ["MANIFEST", "SweepRun"]
 
 MANIFEST = "manifest.json"
 NOTE_LENGTH = 8000  # characters that MLflow takes
@@ -28,18 +28,21 @@ class SweepRun:
         params = [Param(key, values) for key, values in swept.items()]
         store.client.log_batch(self.run_id, params=params, tags=[RunTag("bpexp.sweep", self.run_id)])
 
-    def close(self, status: str, jobs: Sequence[Sequence[str]], run_of_job: Sequence[int]) -> list[Row]:
+    def close(self, status: str, jobs: Sequence[Sequence[str]], run_of_job: Sequence[int], runs: Mapping[int, Ended] | None = None) -> list[Row]:
         """Write the manifest (job -> overrides, run id), the note and the status; return the table's rows, one per job.
 
-        `jobs` are the overrides of each job, in the order asked for; `run_of_job` says which of the launched runs is whose:
-        `x=1,1` is one run, listed twice.
+        `jobs` are the overrides of each job, in the order asked for; `run_of_job` says which of the launched runs is whose: `x=1,1` is one
+        run, listed twice.  `runs` tells of each run by its number; the store is asked where one is missing, which takes 2 ms a run and more.
         """
         client = self.store.client
-        runs = {int(run.data.tags["bpexp.job"]): run for run in children(self.store, self.run_id)}
-        ids = {job: run.info.run_id for job, run in runs.items()}
-        listed = [{"overrides": list(words), "run_id": ids.get(run)} for words, run in zip(jobs, run_of_job, strict=True)]
+        if runs is None or not set(run_of_job) <= set(runs):
+            runs = {int(run.data.tags["bpexp.job"]): _ended(run) for run in children(self.store, self.run_id)}
         missing = "not started" if status == "KILLED" else "failed"  # a job that failed before its run was made
-        rows = [_row(runs.get(run), words, missing) for words, run in zip(jobs, run_of_job, strict=True)]
+        rows, listed = [], []
+        for words, number in zip(jobs, run_of_job, strict=True):
+            run = runs.get(number)
+            rows.append(table_row(run.name, run.summary, run.outcome) if run else table_row(" ".join(words), {}, missing))
+            listed.append({"overrides": list(words), "run_id": run.run_id if run else None})
         note = f"{_counted(jobs, 'job')}, {_counted(runs, 'run')}: {self.name}.\n\n{markdown_table(rows)}"
         tags = {"mlflow.note.content": note[:NOTE_LENGTH]}
         try:
@@ -55,11 +58,10 @@ def _counted(things: Sized, noun: str) -> str:
     return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
 
 
-def _row(run: Run | None, words: Sequence[str], missing: str) -> Row:
-    """A job's line in the table, from what its run left in MLflow."""
-    if run is None:
-        return table_row(" ".join(words), {}, missing)
-    return table_row(str(run.info.run_name), summary(run), run.data.tags.get("bpexp.outcome", run.info.status.lower()))
+def _ended(run: Run) -> Ended:
+    """A run by what it left in MLflow."""
+    outcome = run.data.tags.get("bpexp.outcome", run.info.status.lower())
+    return Ended(run.info.run_id, str(run.info.run_name), outcome, summary(run))
 
 
 def children(store: Store, parent: str) -> list[Run]:
