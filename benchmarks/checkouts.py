@@ -1,4 +1,4 @@
-"""The plain net's training step in this checkout and in another one, in turns: `python benchmarks/step.py ../other [rounds=9]`.
+"""The plain net's training step in this checkout and in another one, in turns: `python benchmarks/checkouts.py ../other [rounds=9]`.
 
 The other checkout is any folder that holds an earlier `bpexp` (`git worktree add ../other v0.1`).  Each runs in a process of its own, both
 take turns round by round, and a round's figure is the median step, forward, backward and update, without the probed ones.  Printed:
