@@ -51,7 +51,7 @@ class Stepper(ABC):
     def losses(self) -> Floats:
         """The loss of each run at the last step, before its update, (R,)."""
 
-    def wait(self) -> None:
+    def wait(self) -> None:  # noqa: B027 (most have nothing to wait for)
         """Until all that was asked for is done."""
 
     def run(self, steps: int) -> int:

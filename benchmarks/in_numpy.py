@@ -35,8 +35,8 @@ class Tutorial(Stepper):
                 delta = (delta @ W[k].T) * a[k] * (1 - a[k])
         gradients.reverse()
         self.found = [np.linalg.norm(g) for g in gradients]
-        for w, g in zip(W, gradients, strict=True):
-            w -= self.lr * g
+        for k, g in enumerate(gradients):
+            W[k] -= self.lr * g
 
     def norms(self) -> Floats:
         return log10([self.found])

@@ -153,4 +153,4 @@ class Stack(Stepper):
         return log10(torch.stack(self.found, dim=1).numpy())
 
     def losses(self) -> Floats:
-        return self.loss.numpy().astype(np.float64)
+        return np.asarray(self.loss.numpy(), np.float64)

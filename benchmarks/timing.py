@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 0.15  # of a round, about
 BUILD_SECONDS = 60.0  # to draw the weights and to compile, at most
 ANSWER_SECONDS = 600.0
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")} | {
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1") | {
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 }
 CHOSEN_BY_LIBRARY = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # unset: every library takes the kernels that it takes by itself
@@ -136,7 +136,7 @@ class Workers:
             done = self.processes[name].ask({"run": count})
             each = done["seconds"] / done["steps"]
             if done["seconds"] > SECONDS / 5:
-                return max(1, round(SECONDS / each))
+                return int(max(1, SECONDS / each))
             count = max(2 * count, int(SECONDS / 4 / each))
 
 
