@@ -27,7 +27,7 @@ PARTS: dict[str, ModuleType] = {
 MADE = """`python -m benchmarks` measures all of this again, in some hours; `python -m benchmarks step sweep` measures some parts and keeps the
 numbers of the others. It needs `pip install .[bench]`."""
 HOW = """Every contender runs in a process of its own. All of a cell are pinned to the same core, with one thread each, and take turns round by round,
-so that what else the machine does meets all of them alike. A number is the median of the rounds ({rounds}), a ratio the median of the rounds' ratios."""
+so that what else the machine does meets all of them alike. A number is the median of the rounds ({rounds}), a ratio that of the rounds' ratios."""
 
 
 def keep(part: str, raw: Any, options: Options, folder: Path = HERE) -> None:

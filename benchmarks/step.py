@@ -43,10 +43,10 @@ def section(rows: list[dict[str, Any]]) -> str:
         times = [microseconds(found, names) for names in PEERS.values()]
         each = [mark(ratios(found, OURS, names)) for names in PEERS.values()]
         lines.append([cell["depth"], cell["width"], cell["batch"], microseconds(found, [OURS]), *times, *each])
-    return f"""Forward, backward, update and the gradient norm of every layer, at every step, of sigmoid nets in float32 on one core and one fixed batch: 64
-inputs, hidden layers of the width, 10 outputs. Medians of the rounds; a ratio below 1 is in our favour, with its lowest and highest round in brackets,
-and is bold where the cell is not won. Of PyTorch the better of a fused and a foreach SGD counts, of JAX the best of an unrolled net and a scan over the
-layers, with one step or fifty in a call (fifty where a step has at most {FIFTY_AT_MOST:,} multiplications).
+    return f"""Forward, backward, update and the gradient norm of every layer, at every step, of sigmoid nets in float32 on one core and a fixed
+batch: 64 inputs, hidden layers of the width, 10 outputs. Medians of the rounds; a ratio below 1 is in our favour, with its lowest and highest round
+in brackets, and is bold where the cell is not won. Of PyTorch the better of a fused and a foreach SGD counts, of JAX the best of an unrolled net and
+a scan over the layers, with one step or fifty in a call (fifty where a step has at most {FIFTY_AT_MOST:,} multiplications).
 
 {outcome(rows, OURS, PEERS)}
 
