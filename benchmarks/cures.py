@@ -14,7 +14,7 @@ TITLE = "Cures"
 KEYS = ("activation", "norm", "skip", "loss", "optimizer")  # what costs time in a step: the others are the start's, or a factor
 PEERS = {"PyTorch": ("torch fused", "torch foreach")}
 NAMES = ["ours", *PEERS["PyTorch"]]
-LR = 0.1  # where a row names none
+LR = 0.01  # where a row names none
 
 
 def cells(depth: int = 50, width: int = 64, batch: int = 32) -> Iterator[Cell]:
