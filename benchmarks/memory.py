@@ -16,7 +16,7 @@ from benchmarks.timing import ROOT, Options, environment
 __all__ = ["main", "measure", "section"]
 
 TITLE = "Memory"
-DEPTH, WIDTH, BATCHES, STEPS = 100, 1024, (1, 128), 3
+DEPTH, WIDTH, BATCHES, STEPS = 100, 1024, (1, 128), 2
 WHO = {"ours": "ours, steps alone", "run": "ours, a run with its probes and evaluations", "foreach": "PyTorch, foreach", "fused": "PyTorch, fused"}
 PAGE = resource.getpagesize()
 
