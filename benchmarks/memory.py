@@ -22,7 +22,7 @@ PAGE = resource.getpagesize()
 
 
 def main(who: str, batch: str, how: str) -> None:
-    """Prints the peak's bytes above those that imports and data take; `how`: rss, the process's, or numpy, what NumPy allocated for arrays."""
+    """Prints the peak's bytes above those that imports and data take; `how`: rss, the process's, or numpy, what tracemalloc sees of NumPy and Python."""
     from benchmarks import ours
 
     cell = Cell(DEPTH, WIDTH, int(batch))
@@ -82,7 +82,7 @@ def section(rows: list[dict[str, Any]]) -> str:
         f"At batch {batch} {peaks['run', batch]:.2f} for a whole run of ours, {min(peaks['foreach', batch], peaks['fused', batch]):.2f} for PyTorch"
         for batch in BATCHES
     ]
-    head = ["batch", "training", "peak, MiB", "over what is needed", "of it NumPy's arrays"]
+    head = ["batch", "training", "peak, MiB", "over what is needed", "by tracemalloc, over the same"]
     return f"""Peak memory of {STEPS} steps at depth {DEPTH}, width {WIDTH}, float32, in a process of its own, above what imports and data
 take, over the bytes of weights, activations and deltas ({", ".join(f"{needed(batch) / 2**20:,.0f} MiB at batch {batch}" for batch in BATCHES)}).
 

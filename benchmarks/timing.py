@@ -6,7 +6,6 @@ import select
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -25,7 +24,7 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 }
 CHOSEN_BY_LIBRARY = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")  # unset: every library takes the kernels that it takes by itself
-FIELDS = ("MLFLOW_", "HYDRA_", "BPEXP_")
+SETTINGS = ("MLFLOW_", "HYDRA_", "BPEXP_")  # of the user's own: unset too
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Options:
 
 def environment(*, one_thread: bool = True) -> dict[str, str]:
     """Of every process that is measured."""
-    kept = {key: value for key, value in os.environ.items() if key not in CHOSEN_BY_LIBRARY and not key.startswith(FIELDS)}
+    kept = {key: value for key, value in os.environ.items() if key not in CHOSEN_BY_LIBRARY and not key.startswith(SETTINGS)}
     kept |= {"PYTHONPATH": str(ROOT), "MLFLOW_DISABLE_TELEMETRY": "true", "GIT_PYTHON_REFRESH": "quiet"}
     return kept | ONE_THREAD if one_thread else kept
 
@@ -90,7 +89,7 @@ class Workers:
     """One process for each contender, for all cells of a part."""
 
     def __init__(self, names: Sequence[str], options: Options) -> None:
-        self.names, self.options, self.stack = names, options, ExitStack()
+        self.names, self.options = names, options
 
     def __enter__(self) -> Self:
         self.processes = {name: Process("benchmarks.worker", name, str(self.options.core)) for name in self.names}
