@@ -22,7 +22,7 @@ PAGE = resource.getpagesize()
 
 
 def main(who: str, batch: str, how: str) -> None:
-    """Prints the peak's bytes above those that imports and data take; `how`: rss, the process's, or numpy, what tracemalloc sees of NumPy and Python."""
+    """Prints the peak's bytes above those that imports and data take; `how`: rss, the process's, or numpy, what tracemalloc sees."""
     from benchmarks import ours
 
     cell = Cell(DEPTH, WIDTH, int(batch))

@@ -65,7 +65,7 @@ def test_every_cure_learns_the_same_in_pytorch() -> None:
 def test_every_option_that_a_step_can_feel_is_a_cell_of_the_cures() -> None:
     options = {(key.partition(".")[0], value) for cell in cures.cells() for key, value in cell.keys.items()}
     plain = {("activation", "sigmoid"), ("norm", "none"), ("skip", "none"), ("loss", "squared_error"), ("optimizer", "sgd")}
-    assert {(key, name) for key in cures.KEYS for name in TABLES[key]} - plain <= options
+    assert {(key, name) for key, table in TABLES.items() if key not in ("init", "schedule") for name in table} - plain <= options
     assert not plain & options
 
 
@@ -78,9 +78,9 @@ def test_norms_that_float32_cannot_hold_are_counted() -> None:
 
 
 def test_a_contender_that_fails_has_a_note_and_the_others_have_times() -> None:
-    softmax = Cell(depth=4, width=6, batch=8, keys={"activation": "no such"})
+    wrong = Cell(depth=4, width=6, batch=8, keys={"activation": "no such"})
     with Workers(["ours", "matmuls"], Options(rounds=1)) as workers:
-        assert "activation=no such" in workers.compare(softmax, ["ours"])["ours"]["note"]
+        assert "activation=no such" in workers.compare(wrong, ["ours"])["ours"]["note"]
         assert len(workers.compare(TINY, ["ours"])["ours"]["us"]) == 1
 
 
@@ -121,6 +121,14 @@ def test_a_fit_finds_exponent_line_and_residual() -> None:
     assert linear.fit(line)[1:] == pytest.approx((10.0, 2.0, 0.0), abs=1e-9)
     assert linear.fit(power)[0] == pytest.approx(2.0)
     assert linear.fit(power)[3] > 0.1
+
+
+def test_a_fit_weighs_relative_errors() -> None:
+    times = {1: 1.2, 10: 9.0, 100: 110.0, 1000: 1000.0}
+    _, intercept, slope, worst = linear.fit({str(x): [y] for x, y in times.items()})
+    errors = [(intercept + slope * x) / y - 1.0 for x, y in times.items()]
+    assert sum(error * x / y for error, (x, y) in zip(errors, times.items(), strict=True)) == pytest.approx(0.0, abs=1e-9)  # d/d slope
+    assert worst == pytest.approx(max(map(abs, errors)))
 
 
 @pytest.mark.parametrize("word", ["nothing", "rounds=0", "rounds=many", "core=4096", "share=12"])
