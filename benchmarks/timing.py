@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 0.15  # of a round, about
 BUILD_SECONDS = 60.0  # to draw the weights and to compile, at most
 ANSWER_SECONDS = 600.0
+SMALL_LOSS = 1e-3  # of a net that knows its batch: outputs within a rounding of 0 and 1 have no relative error to speak of
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1") | {
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 }
@@ -143,7 +144,7 @@ def agreement(first: Mapping[str, Any], right: Mapping[str, Any]) -> dict[str, A
     """The largest relative error of a loss; of how many layers the norm is right, to 1e-4, and how many norms are 0, out of how many."""
     losses, true_losses = np.array(first["losses"]), np.array(right["losses"])
     norms, true_norms = np.array(first["norms"]), np.array(right["norms"])
-    wrong = float(np.max(np.abs(losses / true_losses - 1.0)))
+    wrong = float(np.max(np.abs(losses - true_losses) / np.maximum(true_losses, SMALL_LOSS)))
     with np.errstate(invalid="ignore"):
         close = (np.abs(norms - true_norms) < 1e-4 / np.log(10.0)) | (norms == true_norms)  # a norm may truly be 0
     return {"loss": wrong, "right": int(close.sum()), "zero": int(np.isneginf(norms).sum()), "of": true_norms.size}

@@ -90,6 +90,7 @@ def test_agreement_sees_a_wrong_norm_and_a_wrong_loss() -> None:
     nothing = {"norms": [[0.0, -1.0, float("-inf")]], "losses": [2.0]}
     assert agreement(right, right) == {"loss": 0.0, "right": 3, "zero": 0, "of": 3}
     assert agreement(nothing, nothing) == {"loss": 0.0, "right": 3, "zero": 1, "of": 3}
+    assert agreement({**right, "losses": [1e-9]}, {**right, "losses": [0.0]})["loss"] == pytest.approx(1e-6)
     assert agreement(wrong, right) == {"loss": pytest.approx(0.1), "right": 1, "zero": 1, "of": 3}
 
 
