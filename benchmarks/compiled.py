@@ -28,6 +28,6 @@ def section(rows: list[dict[str, Any]]) -> str:
         cell, found = row["cell"], row["found"]
         times = [microseconds(found, [name]) for name in ("ours", *engines)]
         lines.append([cell["depth"], cell["width"], cell["batch"], *times, *(mark(ratios(found, name, ["ours"])) for name in engines)])
-    sums = "\n\n".join(f"{name}: {outcome(rows, name, {'NumPy': ['ours']})}" for name in engines)
+    sums = "\n\n".join(f"{name}:\n\n{outcome(rows, name, {'NumPy': ['ours']})}" for name in engines)
     head = ["depth", "width", "batch", "NumPy, µs", *(f"{name}, µs" for name in engines), *(f"{name} / NumPy" for name in engines)]
     return f"The cells of the training step, by the core's compiled engines instead of NumPy.\n\n{sums}\n\n{table(head, lines)}"

@@ -22,9 +22,9 @@ def draw(raw: Mapping[str, Any], path: Path) -> None:
     """A row of panels for the step and one for stacks, a panel for each peer; blue is in our favour."""
     shown: list[tuple[str, Rows, Group, tuple[str, str], tuple[str, str]]] = []
     if raw.get("step"):
-        shown.append(("a training step", raw["step"], step.PEERS, ("depth", "batch"), ("width", "")))
+        shown.append(("step", raw["step"], step.PEERS, ("depth", "batch"), ("width", "")))
     if raw.get("stack"):
-        shown.append(("a stack", raw["stack"], stack.PEERS, ("depth", "batch"), ("width", "runs")))
+        shown.append(("stack", raw["stack"], stack.PEERS, ("depth", "batch"), ("width", "runs")))
     if not shown:
         return
     figure = Figure(figsize=(16, 1 + 5.5 * len(shown)), layout="constrained")
@@ -58,4 +58,4 @@ def _panel(axes: Any, title: str, found: dict[tuple[Any, Any], float], down: tup
     axes.set_yticks(range(len(lines)), [" · ".join(map(str, line)) for line in lines])
     axes.set_xlabel(" · ".join(filter(None, across)))
     axes.set_ylabel(" · ".join(filter(None, down)))
-    axes.set_title(title, fontsize=11)
+    axes.set_title(title, fontsize=10)

@@ -66,9 +66,9 @@ def section(machines: dict[str, dict[str, str]]) -> str:
 
     columns: dict[str, list[str]] = {}
     for part, machine in machines.items():
-        columns.setdefault(json.dumps(machine), []).append(part)
+        columns.setdefault(json.dumps(machine, sort_keys=True), []).append(part)
     found = [json.loads(written) for written in columns]
-    names = list(dict.fromkeys(name for machine in found for name in machine))
+    names = list(dict.fromkeys(name for machine in machines.values() for name in machine))
     head = ["", *(", ".join(parts) if len(found) > 1 else "" for parts in columns.values())]
     return table(head, [[name, *(machine.get(name, "–") for machine in found)] for name in names])
 

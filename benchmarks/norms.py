@@ -30,7 +30,7 @@ def section(rows: list[dict[str, Any]]) -> str:
     return f"""The product's step against the same step whose deltas stay as float32 has them: on sigmoid nets, where gradients vanish, and on
 critical tanh nets, where they do not. A ratio below 1 means that control saves time: numbers below float32's normal range are slow.
 
-{outcome(rows, NAMES[0], {"no control": NAMES[1:]})}
+{outcome(rows, NAMES[0], {"the step without control": NAMES[1:]})}
 
 {table(head, lines)}
 

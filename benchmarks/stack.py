@@ -42,8 +42,7 @@ def section(rows: list[dict[str, Any]]) -> str:
         each = [mark(ratios(found, "ours", names)) for names in PEERS.values()]
         lines.append([cell["width"], cell["depth"], cell["batch"], cell["runs"], *times, *each])
     return f"""Many runs of one shape, each with its own weights, in one training on one core: microseconds a run and step, all gradient norms of
-every run included.
-Of jax.vmap the better of an unrolled net (depth 10) and a scan counts.
+every run included. Of jax.vmap the better of an unrolled net (depth 10) and a scan counts.
 
 {outcome(rows, "ours", PEERS)}
 

@@ -68,7 +68,7 @@ def progress(row: Mapping[str, Any], ours: str, peers: Group) -> str:
 
 
 def outcome(rows: Sequence[Mapping[str, Any]], ours: str, peers: Group) -> str:
-    """Cells won against each peer, the middle ratio and the worst cell."""
+    """Cells won against each peer, the middle ratio and the worst cell; a line for each."""
     sentences = []
     for peer, names in peers.items():
         measured = {name_of(row): spread(each)[0] for row in rows if (each := ratios(row["found"], ours, names))}
@@ -76,8 +76,8 @@ def outcome(rows: Sequence[Mapping[str, Any]], ours: str, peers: Group) -> str:
             continue
         won, worst = sum(ratio < 1.0 for ratio in measured.values()), max(measured, key=lambda name: measured[name])
         middle = float(np.median(list(measured.values())))
-        sentences.append(f"Against {peer}: {won} of {len(measured)} cells won, median ratio {middle:.2f}, worst {measured[worst]:.2f} ({worst}).")
-    return " ".join(sentences)
+        sentences.append(f"- Against {peer}: {won} of {len(measured)} cells won, median ratio {middle:.2f}, worst {measured[worst]:.2f} ({worst}).")
+    return "\n".join(sentences)
 
 
 def right(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:

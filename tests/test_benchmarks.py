@@ -1,5 +1,6 @@
 """The benchmarks at tiny size: contenders compute the same, the numbers are told as they are."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from benchmarks import cures, linear, step, sweep
 from benchmarks.cells import Cell
+from benchmarks.page import rebuild
 from benchmarks.tables import mark, outcome, ratios, table
 from benchmarks.timing import Options, Workers, agreement
 from bpexp.config import TABLES
@@ -108,7 +110,7 @@ def test_ratios_are_taken_round_by_round_against_the_fastest() -> None:
 
 def test_the_outcome_counts_wins_and_names_the_worst_cell() -> None:
     rows = [row(3, ours=[1.0], peer=[2.0]), row(10, ours=[3.0], peer=[2.0]), row(50, ours=[1.0], peer=[4.0])]
-    told = "Against Peer: 2 of 3 cells won, median ratio 0.50, worst 1.50 (depth 10, width 6, batch 8)."
+    told = "- Against Peer: 2 of 3 cells won, median ratio 0.50, worst 1.50 (depth 10, width 6, batch 8)."
     assert outcome(rows, "ours", {"Peer": ["peer"], "Absent": ["absent"]}) == told
 
 
@@ -139,6 +141,20 @@ def test_a_wrong_word_is_refused_in_a_line(word: str) -> None:
     assert done.stdout == ""
     assert done.stderr.startswith(f"benchmarks: {word}: must be ")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_page_is_made_of_the_numbers_that_are_stored(tmp_path: Path) -> None:
+    names = [name for peer in step.PEERS.values() for name in peer]
+    rows = [row(depth, ours=[2.0, 3.0, 4.0], **{name: [float(depth)] * 3 for name in names}) for depth in (3, 10)]
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "step.json").write_text(json.dumps({"rounds": 3, "machine": {"cores": "2"}, "found": rows}))
+    page = rebuild(tmp_path).read_text()
+    assert "| cores | 2 |" in page
+    assert "| 10 | 6 | 8 | 3.0 | 10.0 fused |" in page
+    assert "0.30 (0.20–0.40)" in page
+    assert "- Against JAX: 1 of 2 cells won, median ratio 0.65, worst 1.00 (depth 3, width 6, batch 8)." in page
+    assert "## Stacks" not in page
+    assert (tmp_path / "ratios.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.bench
