@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch.nn import functional as F  # noqa: N812 (what everyone calls it)
 
-from benchmarks import ours
+from benchmarks import in_numpy, ours
 from benchmarks.cells import Cell, Floats, Stepper, log10
 from bpexp.config import OptimizerConfig
 from bpexp.core.optimizers import OPTIMIZERS
 
-__all__ = ["ACTIVATIONS", "LOSSES", "NORMS", "OPTIMIZERS_OF", "SKIPS", "Net", "Stack"]
+__all__ = ["ACTIVATIONS", "LOSSES", "NORMS", "OPTIMIZERS_OF", "SKIPS", "Matmuls", "Net", "Stack"]
 
 ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "sigmoid": torch.sigmoid,
@@ -122,6 +122,19 @@ def fused(cell: Cell) -> Stepper:
 
 def foreach(cell: Cell) -> Stepper:
     return Net(cell, "foreach")
+
+
+class Matmuls(in_numpy.Matmuls):
+    """The same products by torch.mm: what the library of PyTorch's matrix products makes of them."""
+
+    def __init__(self, cell: Cell) -> None:
+        torch.set_num_threads(1)
+        super().__init__(cell)
+        self.calls = [(torch.from_numpy(a), torch.from_numpy(b), torch.from_numpy(out)) for a, b, out in self.calls]
+
+    def __call__(self) -> None:
+        for a, b, out in self.calls:
+            torch.mm(a, b, out=out)
 
 
 class Stack(Stepper):

@@ -78,10 +78,8 @@ def section(rows: list[dict[str, Any]]) -> str:
         peaks[who, batch] = row["rss"] / least
         arrays = f"{row['numpy'] / least:.2f}" if "numpy" in row else "–"
         lines.append([batch, WHO[who], f"{row['rss'] / 2**20:,.0f}", f"{row['rss'] / least:.2f}", arrays])
-    told = [
-        f"At batch {batch} a whole run of ours takes {peaks['run', batch]:.2f} times that, PyTorch {min(peaks['foreach', batch], peaks['fused', batch]):.2f}"
-        for batch in BATCHES
-    ]
+    theirs = {batch: min(peaks["foreach", batch], peaks["fused", batch]) for batch in BATCHES}
+    told = [f"At batch {batch} a whole run of ours takes {peaks['run', batch]:.2f} times that, PyTorch {theirs[batch]:.2f}" for batch in BATCHES]
     head = ["batch", "training", "peak, MiB", "over what is needed", "by tracemalloc, over the same"]
     return f"""Peak memory of {STEPS} steps at depth {DEPTH}, width {WIDTH}, float32, in a process of its own, above what imports and data
 take, over the bytes of weights, activations and deltas ({", ".join(f"{needed(batch) / 2**20:,.0f} MiB at batch {batch}" for batch in BATCHES)}).

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import numpy as np
+
 from benchmarks.cells import Cell
 from benchmarks.tables import mark, microseconds, outcome, progress, ratios, right, table
-from benchmarks.timing import Options, Workers
+from benchmarks.timing import Options, Workers, spread
 
 __all__ = ["CELLS", "PEERS", "measure", "section"]
 
@@ -17,7 +19,8 @@ PEERS = {
     "its matrix products alone": ("matmuls",),
 }
 OURS, REFERENCE = "ours", "reference"
-NAMES = [OURS, *(name for names in PEERS.values() for name in names)]
+PRODUCTS = ("torch matmuls", "matmuls")
+NAMES = [OURS, *(name for names in PEERS.values() for name in names), PRODUCTS[0]]
 FIFTY_AT_MOST = 1 << 28  # multiplications in a step: above, fifty steps take seconds, and the call costs nothing beside one
 
 
@@ -35,6 +38,21 @@ def measure(options: Options) -> list[dict[str, Any]]:
     return rows
 
 
+def _products(rows: list[dict[str, Any]]) -> str:
+    """PyTorch's matrix products over NumPy's, by width."""
+    widths: dict[int, list[float]] = {}
+    for row in rows:
+        if each := ratios(row["found"], PRODUCTS[0], PRODUCTS[1:]):
+            widths.setdefault(row["cell"]["width"], []).append(spread(each)[0])
+    told = ", ".join(f"{np.median(values):.2f} at width {width}" for width, values in widths.items())
+    return f"PyTorch's own library takes for the matrix products alone, over NumPy's (median over depths and batches): {told}." if told else ""
+
+
+def _threads(rows: list[dict[str, Any]]) -> float:
+    """The largest processor time over wall time of a contender, in the median of its rounds."""
+    return max((spread(each["cpu"])[0] for row in rows for each in row["found"].values() if "cpu" in each), default=1.0)
+
+
 def section(rows: list[dict[str, Any]]) -> str:
     head = ["depth", "width", "batch", "ours, µs", *(f"{peer}, µs" for peer in PEERS), *(f"ours / {peer}" for peer in PEERS)]
     lines = []
@@ -50,8 +68,12 @@ a scan over the layers, with one step or fifty in a call (fifty where a step has
 
 {outcome(rows, OURS, PEERS)}
 
+{_products(rows)}
+
 {table(head, lines)}
 
 All start from the same weights. Against a float64 training with exponents of its own, norms at the first step and losses after five updates:
 
-{right(rows, NAMES)}"""
+{right(rows, NAMES)}
+
+One thread it was: processor time over wall time came to {_threads(rows):.2f} at most."""

@@ -107,10 +107,7 @@ class Workers:
 
     def compare(self, cell: Cell, names: Sequence[str], *, reference: str | None = None) -> dict[str, dict[str, Any]]:
         """For each contender its microseconds a step in each round, or a note on why it has none; and how far it agrees with the reference."""
-        right = None
-        if reference:
-            right = self.first(reference, cell)
-            self.processes[reference].ask({"drop": True})
+        right = self._right(reference, cell) if reference else None
         found: dict[str, dict[str, Any]] = {}
         steps: dict[str, int] = {}
         for name in names:
@@ -121,13 +118,27 @@ class Workers:
             except ContenderError as error:
                 found[name] = {"note": str(error)}
         for _ in range(self.options.rounds):
-            for name, count in steps.items():
-                done = self.processes[name].ask({"run": count})
+            for name in list(steps):
+                try:
+                    done = self.processes[name].ask({"run": steps[name]})
+                except ContenderError as error:
+                    found[name] = {"note": str(error)}
+                    del steps[name]
+                    continue
                 found[name].setdefault("us", []).append(round(1e6 * done["seconds"] / done["steps"], 3))
                 found[name].setdefault("cpu", []).append(round(done["cpu"] / done["seconds"], 3))
         for name in names:
             self.processes[name].ask({"drop": True})
         return found
+
+    def _right(self, reference: str, cell: Cell) -> dict[str, Any] | None:
+        """What a contender agrees with; None, and no check, where the reference has failed."""
+        try:
+            return self.first(reference, cell)
+        except ContenderError:
+            return None
+        finally:
+            self.processes[reference].ask({"drop": True})
 
     def _steps(self, name: str) -> int:
         """That fill a round; found out from warm steps."""

@@ -22,6 +22,7 @@ CONTENDERS = {
     "reference": "ours:reference",
     "torch fused": "in_torch:fused",
     "torch foreach": "in_torch:foreach",
+    "torch matmuls": "in_torch:Matmuls",
     "torch.bmm": "in_torch:Stack",
     "jax unrolled": "in_jax:unrolled",
     "jax scan": "in_jax:scan",
