@@ -1,4 +1,7 @@
-"""`python -m benchmarks [part …] [rounds=5] [core=1] [share=256]`: measure parts, all by default, and write benchmarks/RESULTS.md."""
+"""`python -m benchmarks [part …] [rounds=5] [core=1] [share=256]`: measure parts, all by default, and write benchmarks/RESULTS.md.
+
+`python -m benchmarks page` measures nothing and makes the page of the stored numbers again.
+"""
 
 import os
 import sys
@@ -8,6 +11,7 @@ from time import perf_counter
 from benchmarks.page import PARTS, keep, rebuild
 from benchmarks.timing import Options
 
+PAGE = "page"
 BOUNDS = {"rounds": range(1, 101), "core": sorted(os.sched_getaffinity(0)), "share": range(8, 257, 8)}
 
 
@@ -16,7 +20,7 @@ def read(words: list[str]) -> tuple[list[str], Options]:
     parts, values = [], {}
     for word in words:
         key, equals, value = word.partition("=")
-        if not equals and word in PARTS:
+        if word in (*PARTS, PAGE):
             parts.append(word)
         elif equals and key in BOUNDS and value.isdecimal() and int(value) in BOUNDS[key]:
             values[key] = int(value)
@@ -25,8 +29,8 @@ def read(words: list[str]) -> tuple[list[str], Options]:
             step = f" in steps of {allowed.step}" if isinstance(allowed, range) and allowed.step > 1 else ""
             _refuse(f"{word}: must be a whole number from {allowed[0]} to {allowed[-1]}{step}")
         else:
-            _refuse(f"{word}: must be one of {', '.join(PARTS)}, page, or {', '.join(f'{it.name}=' for it in fields(Options))}")
-    return parts or list(PARTS), Options(**values)
+            _refuse(f"{word}: must be one of {', '.join(PARTS)}, {PAGE}, or {', '.join(f'{it.name}=' for it in fields(Options))}")
+    return [part for part in parts or PARTS if part != PAGE], Options(**values)
 
 
 def _refuse(line: str) -> None:
