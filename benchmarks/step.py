@@ -1,84 +1,79 @@
-"""The plain net's training step in this checkout and in another one, in turns: `python benchmarks/step.py ../other [rounds=9]`.
+"""One training step: forward, backward, update and every layer's gradient norm."""
 
-The other checkout is any folder that holds an earlier `bpexp` (`git worktree add ../other v0.1`).  Each runs in a process of its own, both
-take turns round by round, and a round's figure is the median step, forward, backward and update, without the probed ones.  Printed:
-the median of the rounds in microseconds, their ratio, and the ratio's lowest and highest round.
-"""
+from typing import Any
 
-import json
-import subprocess
-import sys
-from itertools import pairwise
-from pathlib import Path
-from statistics import median
-from time import perf_counter
+import numpy as np
 
-CELLS = [
-    (depth, width, batch, runs)
-    for depth in (3, 10, 50, 100)
-    for width, batch, runs in ((16, 32, 1), (16, 32, 16), (64, 32, 1), (64, 128, 1), (256, 32, 1))
-]
-SECONDS = 0.25  # of training in a round, about
+from benchmarks.cells import Cell
+from benchmarks.tables import mark, microseconds, outcome, progress, ratios, right, table
+from benchmarks.timing import Options, Workers, spread
 
+__all__ = ["CELLS", "PEERS", "measure", "section"]
 
-def measure(depth: int, width: int, batch: int, runs: int, steps: int) -> float:
-    """The median step's microseconds."""
-    from bpexp.config import RunConfig
-    from bpexp.experiment import NullSink, prepare, run_stack
-
-    prepared = prepare(RunConfig(depth=depth, width=width, batch_size=batch, steps=steps, probe_points=3))
-    times: list[float] = []
-    run_stack([prepared] * runs, [NullSink()] * runs, lambda _step, _steps: times.append(perf_counter()))
-    between = [b - a for step, (a, b) in enumerate(pairwise(times), start=1) if step not in prepared.probe_steps]
-    return 1e6 * median(between)
+TITLE = "A training step"
+CELLS = [Cell(depth, width, batch) for depth in (3, 10, 50, 100) for width in (16, 64, 256, 1024) for batch in (1, 32, 128)]
+PEERS = {
+    "PyTorch": ("torch fused", "torch foreach"),
+    "JAX": ("jax unrolled", "jax scan", "jax unrolled, 50 steps a call", "jax scan, 50 steps a call"),
+    "the tutorial's NumPy": ("tutorial",),
+    "its matrix products alone": ("matmuls",),
+}
+OURS, REFERENCE = "ours", "reference"
+PRODUCTS = ("torch matmuls", "matmuls")
+NAMES = [OURS, *(name for names in PEERS.values() for name in names), PRODUCTS[0]]
+FIFTY_AT_MOST = 1 << 28  # multiplications in a step: above, fifty steps take seconds, and the call costs nothing beside one
 
 
-def worker() -> None:
-    """Answer each line `[depth, width, batch, runs, steps]`."""
-    for line in sys.stdin:
-        print(measure(*json.loads(line)), flush=True)
+def contenders(cell: Cell) -> list[str]:
+    long = 3 * cell.batch * cell.weights // 4 > FIFTY_AT_MOST
+    return [name for name in NAMES if not (long and "50 steps" in name)]
 
 
-def compare(other: Path, rounds: int) -> None:
-    """A line per cell."""
-    here = Path(__file__).parents[1]
-    workers = [
-        subprocess.Popen(
-            [sys.executable, __file__, "worker"],
-            cwd=folder,
-            env={"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for folder in (other.resolve(), here)
-    ]
-
-    def ask(process: "subprocess.Popen[str]", *cell: int) -> float:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        print(json.dumps(cell), file=process.stdin, flush=True)
-        return float(process.stdout.readline())
-
-    print(f"{'depth':>5} {'width':>5} {'batch':>5} {'runs':>5} {'other µs':>10} {'here µs':>10} {'ratio':>7} {'lowest':>7} {'highest':>7}")
-    ratios = []
-    for cell in CELLS:
-        steps = max(20, int(SECONDS * 1e6 / ask(workers[0], *cell, 20)))
-        ask(workers[1], *cell, 20)
-        times = [[ask(process, *cell, steps) for process in workers] for _ in range(rounds)]
-        before, after = (median(column) for column in zip(*times, strict=True))
-        each = [new / old for old, new in times]
-        ratios.append(median(each))
-        print(
-            "".join(f"{value:>5} " for value in cell) + f"{before:>10.1f} {after:>10.1f} {median(each):>7.3f} {min(each):>7.3f} {max(each):>7.3f}",
-            flush=True,
-        )
-    print(f"median ratio over the {len(CELLS)} cells: {median(ratios):.3f}, highest {max(ratios):.3f}")
+def measure(options: Options) -> list[dict[str, Any]]:
+    rows = []
+    with Workers([*NAMES, REFERENCE], options) as workers:
+        for cell in CELLS:
+            rows.append({"cell": cell.written, "found": workers.compare(cell, contenders(cell), reference=REFERENCE)})
+            print(progress(rows[-1], OURS, PEERS), flush=True)
+    return rows
 
 
-if __name__ == "__main__":
-    if sys.argv[1:] == ["worker"]:
-        worker()
-    else:
-        counts = [int(word.partition("=")[2]) for word in sys.argv[2:] if word.startswith("rounds=")]
-        compare(Path(sys.argv[1]), *(counts or [9]))
+def _products(rows: list[dict[str, Any]]) -> str:
+    """PyTorch's matrix products over NumPy's, by width."""
+    widths: dict[int, list[float]] = {}
+    for row in rows:
+        if each := ratios(row["found"], PRODUCTS[0], PRODUCTS[1:]):
+            widths.setdefault(row["cell"]["width"], []).append(spread(each)[0])
+    told = ", ".join(f"{np.median(values):.2f} at width {width}" for width, values in widths.items())
+    return f"PyTorch's own library takes for the matrix products alone, over NumPy's (median over depths and batches): {told}." if told else ""
+
+
+def _threads(rows: list[dict[str, Any]]) -> float:
+    """The largest processor time over wall time of a contender, in the median of its rounds."""
+    return max((spread(each["cpu"])[0] for row in rows for each in row["found"].values() if "cpu" in each), default=1.0)
+
+
+def section(rows: list[dict[str, Any]]) -> str:
+    head = ["depth", "width", "batch", "ours, µs", *(f"{peer}, µs" for peer in PEERS), *(f"ours / {peer}" for peer in PEERS)]
+    lines = []
+    for row in rows:
+        cell, found = row["cell"], row["found"]
+        times = [microseconds(found, names) for names in PEERS.values()]
+        each = [mark(ratios(found, OURS, names)) for names in PEERS.values()]
+        lines.append([cell["depth"], cell["width"], cell["batch"], microseconds(found, [OURS]), *times, *each])
+    return f"""Forward, backward, update and the gradient norm of every layer, at every step, of sigmoid nets in float32 on one core and a fixed
+batch: 64 inputs, hidden layers of the width, 10 outputs. Medians of the rounds; a ratio below 1 is in our favour, with its lowest and highest round
+in brackets, and is bold where the cell is not won. Of PyTorch the better of a fused and a foreach SGD counts, of JAX the best of an unrolled net and
+a scan over the layers, with one step or fifty in a call (fifty where a step has at most {FIFTY_AT_MOST:,} multiplications).
+
+{outcome(rows, OURS, PEERS)}
+
+{_products(rows)}
+
+{table(head, lines)}
+
+All start from the same weights. Against a float64 training with exponents of its own, norms at the first step and losses after five updates:
+
+{right(rows, NAMES)}
+
+One thread it was: processor time over wall time came to {_threads(rows):.2f} at most."""

@@ -116,20 +116,24 @@ class Step:
             operation.forward(p, n)
         self._seed(n, grad, tape.traced(self.targets), tape.traced(self.value))
         forward = tape.take()
-        np.multiply(grad.delta[-1], grad.factor[-1], out=grad.delta[-1])
+        self._scale(grad.delta[-1], grad.factor[-1])
         seed = tape.take()
         slopes, chain, gradients = [], [], []
         for operation in self.net.operations_back:
             k = operation.k
             operation.slope(p, n, grad)
             if isinstance(operation, Activate):
-                np.multiply(grad.slope[k], grad.factor[k], out=grad.slope[k])
+                self._scale(grad.slope[k], grad.factor[k])
             slopes.append(tape.take())
             operation.backward(p, n, grad)
             chain.append(tape.take())
             operation.gradient(p, n, grad)
             gradients.append(tape.take())
         return compiled(forward), compiled(seed + self._ordered(slopes, chain, gradients))
+
+    def _scale(self, x: Array, factor: Array) -> None:
+        """By the power of two that keeps a layer's deltas in range."""
+        np.multiply(x, factor, out=x)
 
     def _ordered(self, slopes: Sequence[list[Call]], chain: Sequence[list[Call]], gradients: Sequence[list[Call]]) -> list[Call]:
         """What waits for no other layer's is done for all layers at once, where they fit the cache together; else layer by layer."""

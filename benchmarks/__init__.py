@@ -1,0 +1,1 @@
+"""What bpexp costs, side by side with others: `python -m benchmarks [part …]`."""
