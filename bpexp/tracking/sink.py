@@ -76,7 +76,7 @@ class MlflowSink:
         self.run, self.start = run, time.time_ns() // 1_000_000
         config = run.config
         name = config.tracking.run_name or run_name(config)
-        tags = common_tags("run", name) | {"bpexp.fingerprint": run.fingerprint, "bpexp.job": str(self.job)}
+        tags = common_tags("run", name) | {"bpexp.fingerprint": run.fingerprint, "bpexp.engine": run.config.engine, "bpexp.job": str(self.job)}
         if config.tracking.parent:
             tags |= {"mlflow.parentRunId": config.tracking.parent, "bpexp.sweep": config.tracking.parent}
         parameters = {key: written(value) for key, value in untracked(config).items()}
