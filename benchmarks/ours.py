@@ -86,9 +86,8 @@ def alone(cell: Cell) -> Stepper:
     return stepper(configuration(cell))
 
 
-def compiled(cell: Cell) -> Stepper:
-    """By the first compiled engine."""
-    return stepper(configuration(cell), cell.runs, ENGINES[0])
+def compiled(cell: Cell, engine: str) -> Stepper:
+    return stepper(configuration(cell), cell.runs, engine)
 
 
 def reference(cell: Cell) -> Stepper:

@@ -9,13 +9,14 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from time import perf_counter, process_time
 from typing import Any
 
 __all__ = ["CONTENDERS", "main"]
 
-CONTENDERS = {
+CONTENDERS = {  # and `engine …`, by the core's compiled engine of that name
     "ours": "ours:plain",
     "ours alone": "ours:alone",
     "ours uncontrolled": "ours:uncontrolled",
@@ -42,8 +43,10 @@ class Contender:
         import numpy as np
 
         np.seterr(all="ignore")  # overflow and underflow are outcomes here
-        module, _, function = CONTENDERS[name.partition(" engine")[0]].partition(":")
-        self.make: Callable[..., Any] = getattr(import_module(f"benchmarks.{module}"), function)
+        _, _, engine = name.partition("engine ")
+        module, _, function = ("ours:compiled" if engine else CONTENDERS[name]).partition(":")
+        make: Callable[..., Any] = getattr(import_module(f"benchmarks.{module}"), function)
+        self.make = partial(make, engine=engine) if engine else make
         self.stepper: Any = None
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:

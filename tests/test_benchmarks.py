@@ -81,9 +81,11 @@ def test_norms_that_float32_cannot_hold_are_counted() -> None:
 
 def test_a_contender_that_fails_has_a_note_and_the_others_have_times() -> None:
     wrong = Cell(depth=4, width=6, batch=8, keys={"activation": "no such"})
-    with Workers(["ours", "matmuls"], Options(rounds=1)) as workers:
+    with Workers(["ours", "engine no such"], Options(rounds=1)) as workers:
         assert "activation=no such" in workers.compare(wrong, ["ours"])["ours"]["note"]
-        assert len(workers.compare(TINY, ["ours"])["ours"]["us"]) == 1
+        found = workers.compare(TINY, ["ours", "engine no such"])
+        assert "no such" in found["engine no such"]["note"]
+        assert len(found["ours"]["us"]) == 1
 
 
 def test_agreement_sees_a_wrong_norm_and_a_wrong_loss() -> None:
