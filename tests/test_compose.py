@@ -163,9 +163,10 @@ def test_jobs_that_share_words_with_others_are_as_if_alone(loader: ConfigLoader,
 def test_jobs_that_share_a_base_do_not_see_each_other(loader: ConfigLoader, sweep: DictConfig) -> None:
     compose, folders = Composer(loader, sweep), Folders(sweep)
     jobs = [["depth=3", "init.sigma_b2=1"], ["lr=2"], ["depth=5", "tracking.layers=[]"], ["init=he"], []]
+    jobs += [[f"lr={equal}"] for equal in ("1", "1.0", "true", "'1'", "0.0", "-0.0")]
     composed = [compose(words) for words in jobs]
-    assert len(compose.bases) == 2
+    assert len(compose.bases) == 2  # one for each choice of groups
     for number, (words, job) in enumerate(zip(jobs, composed, strict=True)):
         expected, files = hydras(loader, sweep, words, number)
-        assert (job.values, dict(folders(number, job).texts)) == (expected, files)
+        assert (repr(job.values), dict(folders(number, job).texts)) == (repr(expected), files)
     HydraConfig.instance().cfg = None

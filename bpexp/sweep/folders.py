@@ -143,7 +143,7 @@ def _item(place: Place, text: str) -> str:
     return _yaml(place, [text], len(place))
 
 
-@lru_cache(maxsize=1024, typed=True)  # 1 is not True, and -0.0, by its text, not 0.0
+@lru_cache(maxsize=1024)  # by its text as well: 1, 1.0 and True are equal, so are 0.0 and -0.0
 def _scalar(place: Place, value: str | float | None, _text: str) -> str:
     return _yaml(place, value, len(place) - 1)
 
