@@ -75,7 +75,7 @@ def assert_descends(net: Architecture, runs: int, batch: int, steps: int = 3, lr
     other, rates = twin(net, parameters), [lr * 2**run for run in range(runs)]
     step, plain = begin(net, parameters, rates, batch), Definition(net, "squared_error", Method(), batch, other, rates)
     for number, (x, y) in enumerate(batches(net, runs, batch, steps)):
-        y *= y.dtype.type(loud if number == 1 else 1.0)
+        np.multiply(y, loud if number == 1 else 1.0, out=y)
         found, expected = take(step, x, y), plain.take(x, y)
         np.testing.assert_array_equal(found.value, expected.value)
         before = twin(net, parameters)
