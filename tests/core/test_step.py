@@ -315,12 +315,37 @@ def test_a_jump_is_its_own_runs_affair(factor: float) -> None:
     assert all(np.abs(stack[3][net.depth - 1][run]).max() > HIGH for run in (0, 2))
 
 
-def louder(data: Iterable[tuple[Array, Array]], runs: Sequence[int]) -> list[tuple[Array, Array]]:
+def louder(data: Iterable[tuple[Array, Array]], runs: Sequence[int], factor: float = 2.0**20) -> list[tuple[Array, Array]]:
     """From the second step on some runs have targets, and so deltas, beyond HIGH and still far from where anything would be lost."""
     found = list(data)
     for _, y in found[1:]:
-        y[runs] *= 2.0**20
+        y[runs] *= factor
     return found
+
+
+def test_a_jump_that_leaves_nothing_is_caught() -> None:
+    """Small deltas by tiny weights are 0 in float32, where the definition, which brings deltas near 1 first, still has them."""
+    net = architecture([6, *[6] * 30, 3], "linear", dtype=np.float32)
+    parameters = draw(net, [1, 2], "orthogonal")
+    for k in net.layers:  # outputs of 0 leave the deltas to the targets
+        parameters.W[k][0] *= 1.0 if k > 20 else 0.1
+    data = louder(batches(net, 2, 6, 4), [0], 2.0**-30)
+    step = follow(net, parameters, data, change=scaled_layer(21, 1e-37, at=2, run=0), lr=1e-30)
+    assert np.any(step.gradients.delta[20][0])
+
+
+def test_a_run_that_has_ended_is_not_measured() -> None:
+    net = architecture([6, *[6] * 30, 3], "linear", dtype=np.float32)
+    data = list(batches(net, 2, 6, 4))
+    change = scaled_layer(12, 1e-15, at=2, run=1)
+
+    def exponents(alive: Callable[[int], NDArray[np.bool]]) -> NDArray[Any]:
+        stack = snapshots(net, draw(net, [1, 2], "orthogonal"), data, [1e-9] * 2, change, alive)
+        return np.array([left[net.depth][1] for left in stack])
+
+    living, ended = exponents(lambda _step: np.array([True, True])), exponents(lambda step: np.array([True, step < 2]))
+    assert (living[-1] != living[0]).any()
+    assert (ended == ended[0]).all()
 
 
 def biased(k: int, values: Mapping[int, float], run: int = 0) -> Change:
@@ -354,6 +379,14 @@ def test_dead_layers_and_their_revival(batch: int, life: str, size: float, dtype
         change(other, number)
         assert_norms(step, take(step, x, y), 1e-5 if dtype is np.float32 else 1e-12)
         step.update(number, everyone(step))
+
+
+def test_a_run_that_stays_dead_is_measured_once() -> None:
+    net = architecture([4, 6, 6, 6, 6, 3], "relu", bias=True, dtype=np.float32)
+    stack = snapshots(net, draw(net, [1], "he"), louder(batches(net, 1, 5, 5), [0]), [1e-30], biased(3, {0: -50.0}))
+    assert not stack[-1][2].any()
+    assert np.abs(stack[-1][net.depth - 1]).max() > HIGH
+    assert all((left[net.depth] == stack[0][net.depth]).all() for left in stack)
 
 
 def test_a_run_that_dies_and_revives_beside_a_jump_is_what_it_is_alone() -> None:

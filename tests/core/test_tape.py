@@ -267,8 +267,8 @@ def assert_merges(calls: Sequence[list[Call]], x: Array, y: Array, count: int) -
         np.testing.assert_array_equal(array, wanted)
 
 
-def two_calls(x: Array, y: Array) -> None:
-    np.multiply(x, 0.3, out=y)
+def two_calls(x: Array, y: Array, factor: float = 0.3) -> None:
+    np.multiply(x, factor, out=y)
     np.add(y, x, out=y)
 
 
@@ -292,25 +292,28 @@ def test_a_layer_without_calls_or_with_other_ones_stands_alone() -> None:
     x, y = numbers(6, 3, 5), numbers(6, 3, 5, seed=1)
     calls = layers(two_calls, list(x), list(y))
     calls[2] = []
-    calls[4] = written(lambda x, y: np.multiply(x, 0.4, out=y), x[4], y[4])
-    assert_merges(calls, x, y, 2 * 3 + 1 + 2)  # 0 and 1, 3 at another distance, 4, 5
-    assert len(merged([calls[0], calls[1], [], calls[4], calls[5]])) == 2 + 1 + 2
+    calls[4] = written(lambda x, y: two_calls(x, y, 0.4), x[4], y[4])
+    assert_merges(calls, x, y, 5 * 2)  # 3 is at another distance from 1 than 1 from 0
+    assert_merges([calls[0], calls[1], [], calls[4], calls[5]], x, y, 3 * 2)
 
 
-@pytest.mark.parametrize(
-    ("name", "code"),
-    [
-        ("all into one", lambda x, y: np.add(y[0], x, out=y[0])),
-        ("a keyword", lambda x, y: np.multiply(x, 2.0, out=y, where=x > 0)),
-        ("no ufunc", lambda x, y: np.add.reduce(x, axis=0, out=y[0])),
-        ("a copy", lambda x, y: np.copyto(y, x)),
-    ],
-)
-def test_what_is_no_plain_call_stays_apart(name: str, code: Code) -> None:
+APART: dict[str, Code] = {
+    "a keyword": lambda x, y, mask: np.multiply(x, 2.0, out=y, where=mask),
+    "no ufunc": lambda x, y, _mask: np.add.reduce(x, axis=0, out=y[0]),
+    "a copy": lambda x, y, _mask: np.copyto(y, x),
+}
+
+
+@pytest.mark.parametrize("name", APART)
+def test_what_is_no_plain_call_stays_apart(name: str) -> None:
     x, y = numbers(4, 3, 5), numbers(4, 3, 5, seed=1)
-    places = [y[0]] * 4 if name == "all into one" else list(y)
-    calls = [written(code, *arrays) for arrays in zip(x, [place[None] if name == "all into one" else place for place in places], strict=True)]
-    assert_merges(calls, x, y, sum(map(len, calls)))
+    mask: Any = x > 0
+    assert_merges(layers(APART[name], list(x), list(y), list(mask)), x, y, 4)
+
+
+def test_calls_that_write_to_one_place_stay_apart() -> None:
+    x, y = numbers(4, 3, 5), numbers(1, 3, 5, seed=1)
+    assert_merges(layers(lambda x, y: np.add(y, x, out=y), list(x), [y[0]] * 4), x, y, 4)
 
 
 @pytest.mark.parametrize("batch", [1, 5])
