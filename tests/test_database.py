@@ -176,6 +176,18 @@ def test_a_run_that_the_client_would_have_made(store: Store, end: str) -> None:
     assert len(table(store, "metrics", "key, value, step", direct)) == len(table(store, "metrics", "key, value, step", client))
 
 
+def test_an_end_is_final_either_way(store: Store) -> None:
+    prepared, records = trained()
+    for each in (store, through_client(store)):
+        sink = MlflowSink(each)
+        sink.open(prepared)
+        sink.close(records, 0.001)
+        sink.abort(RuntimeError("a neighbour failed"))
+        found = store.client.get_run(str(sink.run_id))
+        assert found.info.status == "FINISHED"
+        assert "bpexp.error" not in found.data.tags
+
+
 def test_a_data_set_is_stored_once(store: Store) -> None:
     prepared, _ = trained(data=RunConfig().data)
     for each in (store, through_client(store), store):

@@ -76,7 +76,7 @@ def test_a_stack_trains_to_its_end_while_the_database_is_locked(store: Store) ->
         if step == last:
             release()
 
-    with locked(store) as release, Writer(store.backend.together) as writer:
+    with Writer(store.backend.together) as writer, locked(store) as release:
         run_stack(runs, [writer.wrap(sink) for sink in sinks], progress)
     assert steps == list(range(31))
     run_stack(runs, plain)
@@ -97,7 +97,7 @@ def test_of_updates_that_wait_the_newest_is_kept(store: Store) -> None:
     (mine,) = prepared()
     records = run(mine, NullSink())
     sink, other = MlflowSink(store), MlflowSink(store)
-    with locked(store) as release, Writer(store.backend.together) as writer:
+    with Writer(store.backend.together) as writer, locked(store) as release:
         wrapped = writer.wrap(sink)
         wrapped.open(mine)
         sizes = []
@@ -120,7 +120,7 @@ def test_a_close_makes_the_update_before_it_needless(store: Store) -> None:
     (mine,) = prepared()
     records = run(mine, NullSink())
     sink = MlflowSink(store)
-    with locked(store) as release, Writer(store.backend.together) as writer:
+    with Writer(store.backend.together) as writer, locked(store) as release:
         wrapped = writer.wrap(sink)
         wrapped.open(mine)
         wrapped.update(cut(records, 9))
@@ -138,7 +138,7 @@ def test_what_waits_can_not_be_changed_any_more(store: Store) -> None:
     sinks = [MlflowSink(store) for _ in range(3)]
     sinks[2].open(mine)
     sinks[2].close(records, 0.001)
-    with locked(store) as release, Writer(store.backend.together) as writer:
+    with Writer(store.backend.together) as writer, locked(store) as release:
         for sink in sinks[:2]:
             writer.wrap(sink).open(mine)
         writer.wrap(sinks[0]).close(records, 0.001)
