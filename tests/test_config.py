@@ -126,7 +126,7 @@ def changed(key: str, value: Any) -> RunConfig:
 def test_every_key_is_of_a_kind_that_these_tests_know() -> None:
     literal, boolean, lists = {"dtype"}, {"bias", "init.orthogonal"}, {"tracking.layers"}
     assert set(WHOLE) | set(REAL) | set(TEXT) | literal | boolean | lists == set(KEYS)
-    assert {"output", *(f"{key}.name" if key in GROUPS else key for key in TABLES)} == set(NAMES)
+    assert {"output", "engine", *(f"{key}.name" if key in GROUPS else key for key in TABLES)} == set(NAMES)
     for key in (*literal, *boolean, *lists):
         assert changed(key, other(key)) != RunConfig()
 

@@ -266,11 +266,11 @@ class Gradients(Parameters):
     layer k, and where two ways meet there (`bpexp.core.skips`).
     """
 
-    def __init__(self, net: Architecture, runs: int, batch: int, *, without: Container[str] = ()) -> None:
+    def __init__(self, net: Architecture, runs: int, batch: int, *, without: Container[str] = (), shared: bool = False) -> None:
         super().__init__(net, runs, without=without)
         dtype = net.dtype
         self.delta: list[Array] = layered(net, runs, batch)
-        self.slope: list[Array] = layered(net, runs, batch)
+        self.slope: list[Array] = layered(net, runs, batch, shared=shared)
         self.exponent: Ints = np.zeros((runs, net.depth + 1), np.int64)
         self.exponents: dict[str, Ints] = {kind: np.zeros_like(self.exponent) for kind in self.arrays} | {"W": self.exponent, "b": self.exponent}
         self.past: Array = np.empty(0, dtype)  # what goes past a block of layers (`bpexp.core.skips`)
@@ -289,11 +289,12 @@ class Gradients(Parameters):
             np.ldexp(self.factor[k].dtype.type(1.0), -taken[:, None, None], out=self.factor[k])
 
 
-def layered(net: Architecture, runs: int, batch: int) -> list[Array]:
-    """An array (R, B, n_k) for each layer k, those of equal neighbours equally spaced in memory; index 0 is empty."""
+def layered(net: Architecture, runs: int, batch: int, *, shared: bool = False) -> list[Array]:
+    """An array (R, B, n_k) for each layer k, those of equal neighbours equally spaced in memory, or one and the same; index 0 is empty."""
     found: list[Array] = [np.empty(0, net.dtype)]
     for n, group in groupby(net.sizes[1:]):
-        found += list(columns((len(list(group)), runs, batch, n), net.dtype))
+        layers = len(list(group))
+        found += [columns((runs, batch, n), net.dtype)] * layers if shared else list(columns((layers, runs, batch, n), net.dtype))
     return found
 
 

@@ -37,7 +37,9 @@ class Step:
         runs = len(lr)
         self.net, self.loss, self.parameters = net, loss, parameters
         layerwise = wide(net, method)
-        self.neurons, self.gradients = Neurons(net, runs, batch), Gradients(net, runs, batch, without=("W",) if layerwise else ())
+        self.merges = runs * batch * max(net.sizes[1:]) <= MERGED
+        self.neurons = Neurons(net, runs, batch)
+        self.gradients = Gradients(net, runs, batch, without=("W",) if layerwise else (), shared=not self.merges)
         self.layerwise = Layerwise(net, parameters, self.neurons, self.gradients) if layerwise else None
         self.descent = Descent(method, parameters, self.gradients, lr)
         self.targets: Array = np.empty((runs, batch, net.sizes[-1]), net.dtype)
@@ -137,8 +139,7 @@ class Step:
 
     def _ordered(self, slopes: Sequence[list[Call]], chain: Sequence[list[Call]], gradients: Sequence[list[Call]]) -> list[Call]:
         """What waits for no other layer's is done for all layers at once, where they fit the cache together; else layer by layer."""
-        runs, batch = self.neurons.shape
-        if runs * batch * max(self.net.sizes[1:]) <= MERGED:
+        if self.merges:
             return [*merged(slopes), *(call for calls in chain for call in calls), *merged(gradients)]
         return [call for parts in zip(slopes, chain, gradients, strict=True) for calls in parts for call in calls]
 
