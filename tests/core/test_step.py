@@ -284,10 +284,12 @@ def assert_alone(
     return stack
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("factor", [1e-15, 1e-12, 1e12, 1e15])
+JUMPS = [*((dtype, factor) for dtype in DTYPES for factor in (1e-15, 1e-12, 1e12, 1e15)), (np.float64, 1e-157)]  # squares of the last are subnormal
+
+
+@pytest.mark.parametrize(("dtype", "factor"), JUMPS)
 @pytest.mark.parametrize("batch", [1, 6])
-def test_a_jump_is_caught_in_its_own_step(batch: int, factor: float, dtype: type) -> None:
+def test_a_jump_is_caught_in_its_own_step(batch: int, dtype: type, factor: float) -> None:
     """Twelve decades and more from one step to the next are the definition's at once."""
     net = architecture([6, *[6] * 30, 3], "leaky_relu", dtype=dtype)
     parameters = draw(net, [1, 2, 3], "orthogonal")
