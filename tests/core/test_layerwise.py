@@ -277,12 +277,12 @@ def test_a_weight_may_go_anywhere_below_infinity(dtype: type, batch: int, path: 
     inputs, deltas, alive = Norms(neurons.a[:-1]), Norms(gradients.delta[1:]), np.array([True, True])
     for array in (*neurons.a, *gradients.delta[1:]):
         array[:] = 0.0
-    neurons.a[1][:, 0, 3] = 1.0
+    neurons.a[1][:, 0, 3] = 2.0**10
     broken = False
     with np.errstate(all="ignore"):
         for move in PATHS[path]:
-            gradients.delta[2][1, 0, 5] = -move
-            rate: Array = np.array([[0.0, 0.0], [0.0, np.finfo(dtype).max]], dtype)
+            gradients.delta[2][1, 0, 5] = -move * 2.0**10
+            rate: Array = np.array([[0.0, 0.0], [0.0, np.finfo(dtype).max * 2.0**-20]], dtype)
             layers.update(rate, alive)
             deltas.measure()
             broken = broken or not np.isfinite(parameters.W[2][1]).all()
