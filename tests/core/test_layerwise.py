@@ -248,6 +248,16 @@ def test_a_wide_run_is_broken_where_plain_numpy_says_so(dtype: type, batch: int)
     assert ends[-1] == [False, True]
 
 
+def test_a_bias_of_a_wide_net_that_is_not_finite_breaks_its_run() -> None:
+    net = net_of((7, 256, 256, 5))
+    step = begin(net, parameters := draw(net, [1, 2]), [0.1, 0.1], 8)
+    take(step, *next(batches(net, 2, 8, 1)))
+    step.update(0, everyone(step))
+    assert not step.broken().any()
+    parameters.b[2][1, 0, 3] = np.inf
+    assert step.broken().tolist() == [False, True]
+
+
 PATHS = {
     "grows": [0.6, 0.6, 0.3, 0.3, -0.5, 0.8],
     "swings": [0.9, -0.9, 0.9, -0.9, -0.9, 0.9, 0.9, 0.05, 0.2],
@@ -267,12 +277,12 @@ def test_a_weight_may_go_anywhere_below_infinity(dtype: type, batch: int, path: 
     inputs, deltas, alive = Norms(neurons.a[:-1]), Norms(gradients.delta[1:]), np.array([True, True])
     for array in (*neurons.a, *gradients.delta[1:]):
         array[:] = 0.0
-    neurons.a[1][:, 0, 3] = 1.0
+    neurons.a[1][:, 0, 3] = 2.0**10
     broken = False
     with np.errstate(all="ignore"):
         for move in PATHS[path]:
-            gradients.delta[2][1, 0, 5] = -move
-            rate: Array = np.array([[0.0, 0.0], [0.0, np.finfo(dtype).max]], dtype)
+            gradients.delta[2][1, 0, 5] = -move * 2.0**10
+            rate: Array = np.array([[0.0, 0.0], [0.0, np.finfo(dtype).max * 2.0**-20]], dtype)
             layers.update(rate, alive)
             deltas.measure()
             broken = broken or not np.isfinite(parameters.W[2][1]).all()
@@ -343,7 +353,7 @@ def at_the_plateau(net: Architecture, x: Array, y: Array, off: float) -> Paramet
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("off", [1e-1, 1e-2, 1e-3, 1e-5])
+@pytest.mark.parametrize("off", [1e-1, 1e-2, 3e-3, 1e-3, 1e-5])
 @pytest.mark.parametrize("batch", [8, 16, 17])
 def test_norms_at_a_plateau_where_samples_cancel(batch: int, off: float, dtype: type) -> None:
     """The output ignores the input, all samples' activations are the same, and their deltas add up to a small part of each."""
