@@ -47,8 +47,7 @@ class _Ours(Stepper):
     def __call__(self) -> None:
         now = self.training.step
         now.forward()
-        now.backward(self.alive)
-        self.log2_norms = now.update(self.step, self.alive, norms=True)
+        self.log2_norms = now.descend(self.step, self.alive, norms=True)
         self.step += 1
 
     def norms(self) -> Floats:

@@ -56,6 +56,10 @@ class CompiledStep(Step):
         self.largest = kernels.update(*self.shape, lr, *arrays)
         return self._log2_grad() if norms else None
 
+    def descend(self, step: int, alive: NDArray[np.bool], *, norms: bool = False) -> Float64s | None:
+        self.backward(alive)
+        return self.update(step, alive, norms=norms)
+
     def watched_update(self, step: int, alive: NDArray[np.bool]) -> tuple[Float64s, Float64s]:
         found, before = self.log2_grad(), [W.copy() for W in self.parameters.W[1:]]
         self.update(step, alive)

@@ -79,12 +79,18 @@ class Descent:
         at = slice(weights.layers.start, weights.layers.stop, weights.layers.step)
         return Block(weights.values, gradient.values, moments, scale.unit[:, at, None, None], scale.rate[:, at, None, None], self.lr)
 
+    def schedule(self, step: int) -> bool:
+        """Set the learning rates of the update after `step` others; whether they are those of the one before."""
+        factor = self.method.factor(step)
+        if factor == self.factor:
+            return True
+        self.factor, self.scheduled = factor, self.lr64 * factor
+        np.copyto(self.lr[:, :, 0, 0], self.scheduled, casting="same_kind")
+        return False
+
     def step(self, step: int, *, settled: bool = False) -> None:
         """The update after `step` others.  `settled`: the exponents are those of the one before."""
-        factor = self.method.factor(step)
-        if factor != self.factor:
-            self.factor, self.scheduled, settled = factor, self.lr64 * factor, False
-            np.copyto(self.lr[:, :, 0, 0], self.scheduled, casting="same_kind")
+        settled = self.schedule(step) and settled
         clip = None if self.method.clip is None else self._clip(self.method.clip)
         if clip is not None or not settled:
             for scale in self.scales:

@@ -2,12 +2,13 @@
 
 Where a layer has more weights than the processor's cache holds, a gradient that is stored, looked at and subtracted travels through memory
 four times.  Here it has room for one layer at a time.  Where the batch is small beside the layer it is not stored at all: BLAS adds the
-product to the weights, and its norm comes from products of samples,
+product to the weights, and its norm comes from products of samples, of which there are B^2 instead of n_in n_out.  With m = the mean of
+a_{k-1} over samples, A = a_{k-1} - m (B, n_in) and s = the sum of the deltas, the product is m^T s + A^T delta_k, and
 
-    ||A^T D||^2 = sum over pairs of samples (b, c) of (A A^T)[b, c] (D D^T)[b, c]        A = a_{k-1} (B, n_in), D = delta_k (B, n_out)
+    ||a_{k-1}^T delta_k||^2 = ||m||^2 ||s||^2 + 2 sum over b of (A m^T)[b] (delta_k s^T)[b] + sum over b, c of (A A^T)[b, c] (delta_k delta_k^T)[b, c]
 
-of which there are B^2 instead of n_in n_out.  That is no way where samples cancel, as at a plateau: of a sum of squares that is a small part of
-its terms only their roundings are left.
+The mean has to be taken out because at a plateau all a_{k-1} are nearly the same and the deltas nearly add up to 0: of a sum of squares that is
+a small part of its terms only their roundings would be left.
 """
 
 from math import log2
@@ -54,7 +55,7 @@ class Layerwise:
         """`rate` (R, depth): the learning rate times 2**exponent.  With `norms`, what `log2_grad` would have said; NaN where a run is not alive."""
         found = np.full(self.bound.shape, np.nan) if norms else None
         for k in self.net.layers:
-            self._descend(k, rate, alive, found)
+            self.descend(k, rate[:, k - 1], alive, found)
         return found
 
     def watched_update(self, rate: Array, alive: NDArray[np.bool]) -> tuple[Float64s, Float64s]:
@@ -62,23 +63,24 @@ class Layerwise:
         found, change = np.full((2, *self.bound.shape), np.nan)
         for k, W in enumerate(self.parameters.W[1:], start=1):
             before = W.copy()
-            self._descend(k, rate, alive, found)
+            self.descend(k, rate[:, k - 1], alive, found)
             change[k - 1] = log2_norm(np.subtract(W, before, out=before))
         return found, change
 
-    def _descend(self, k: int, rate: Array, alive: NDArray[np.bool], log2_grad: Float64s | None) -> None:
+    def descend(self, k: int, rate: Array, alive: NDArray[np.bool], log2_grad: Float64s | None) -> None:
+        """One layer's update, with `rate` (R,); its share of `log2_grad` (depth, R), where that is wanted."""
         added = self.added[k - 1]
         if added and log2_grad is not None:
             log2_grad[k - 1] = self._by_samples(k)
         for run in map(int, np.flatnonzero(alive)):
             W = self.parameters.W[k][run]
             if added:
-                add_product(-rate[run, k - 1], self.neurons.a[k - 1][run], self.gradients.delta[k][run], W)
+                add_product(-rate[run], self.neurons.a[k - 1][run], self.gradients.delta[k][run], W)
                 continue
             product = self._product(k, run)
             if log2_grad is not None:
                 log2_grad[k - 1, run] = log2_of(product)
-            np.multiply(product, rate[run, k - 1], out=product)
+            np.multiply(product, rate[run], out=product)
             np.subtract(W, product, out=W)
 
     def _product(self, k: int, run: int) -> Array:
@@ -88,9 +90,15 @@ class Layerwise:
 
     def _by_samples(self, k: int) -> Float64s:
         """log2 of the product's norm, (R,), without the product where nothing is lost that way."""
-        products = [np.matmul(x, x.swapaxes(1, 2)) for x in (self.neurons.a[k - 1], self.gradients.delta[k])]
-        squares, terms = np.vecdot(*map(flat, products)), np.vecdot(*(flat(np.abs(x)) for x in products))
-        right = safe(squares) & (terms <= CANCELLED * squares)
+        a, delta, ones = self.neurons.a[k - 1], self.gradients.delta[k], self.gradients.ones
+        m, s = np.matmul(ones / a.dtype.type(a.shape[1]), a), np.add.reduce(delta, axis=1, keepdims=True, dtype=np.float64)
+        A = a - m
+        pairs = np.matmul(A, A.swapaxes(1, 2)) * np.matmul(delta, delta.swapaxes(1, 2))
+        single = np.matmul(A, m.swapaxes(1, 2)) * np.matmul(delta, s.swapaxes(1, 2).astype(delta.dtype))
+        common = np.vecdot(m, m, dtype=np.float64) * np.vecdot(s, s)
+        terms = np.concatenate([common, 2 * single[:, :, 0], flat(pairs)], axis=1)
+        squares, largest = terms.sum(axis=1), np.abs(terms).sum(axis=1)
+        right = safe(squares, delta.dtype) & (largest <= CANCELLED * squares)
         return np.array([0.5 * log2(squares[run]) if right[run] else log2_of(self._product(k, run)) for run in range(len(squares))])
 
     def broken(self, rate: Array, inputs: Norms, deltas: Norms) -> NDArray[np.bool] | None:

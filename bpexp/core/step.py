@@ -16,7 +16,7 @@ from bpexp.core.arrays import Array, Float64s, flat, log2_norm
 from bpexp.core.descent import Descent, Method
 from bpexp.core.layerwise import Layerwise, wide
 from bpexp.core.losses import Loss
-from bpexp.core.network import Activate, Architecture, Gradients, Neurons, Parameters, backward
+from bpexp.core.network import Activate, Affine, Architecture, Gradients, Neurons, Operation, Parameters, backward
 from bpexp.core.norms import Norms, safe
 from bpexp.core.tape import Call, Plain, Tape, compiled, mapped, merged
 
@@ -24,6 +24,7 @@ __all__ = ["Step"]
 
 T = TypeVar("T")
 
+NEAR = 2.0**-32, 2.0**32  # squares of norms at which deltas stay as they are while they are measured on the way
 MERGED = 8192  # numbers in a layer's activations up to which one call for all layers beats a layer's numbers staying in the cache
 
 
@@ -50,8 +51,9 @@ class Step:
         self.zero = np.zeros((net.depth, runs), bool)  # and where their deltas were found to be 0
         self.known = False  # whether all of them have
         self.settled = False  # whether the exponents are those of the step before
+        self._rows = [(flat(delta), squares) for delta, squares in zip(self.gradients.delta[1:], self.deltas.squares, strict=True)]
         with np.errstate(all="ignore"):
-            self._forward, self._backward = self._written_down()
+            self._forward, self._backward, self._layers = self._written_down()
 
     def forward(self) -> None:
         """From the batch to `value` (R,), the mean loss, and dL/dz of the output layer."""
@@ -91,6 +93,19 @@ class Step:
             found = found if made is None else made + self.gradients.exponent[:, 1:].T
         return found
 
+    def descend(self, step: int, alive: NDArray[np.bool], *, norms: bool = False) -> Float64s | None:
+        """`backward` and `update`: of wide layers each by itself, while its weights are still in the cache."""
+        if self.layerwise is None:
+            self.backward(alive)
+            return self.update(step, alive, norms=norms)
+        of_one = self.targets.shape[1] == 1
+        found = np.full(self.deltas.squares.shape, np.nan) if norms and not of_one else None
+        self._layer_by_layer(self.layerwise, step, alive, found)
+        self.descent.step(step)
+        if found is not None:
+            found += self.gradients.exponent[:, 1:].T
+        return self.log2_grad() if norms and of_one else found
+
     def watched_update(self, step: int, alive: NDArray[np.bool]) -> tuple[Float64s, Float64s]:
         """The same with `norms`, and log2 of the norms of what has been added to each layer's weights, (depth, R) each."""
         if self.layerwise is not None:
@@ -107,10 +122,37 @@ class Step:
         wide = None if self.layerwise is None else self.layerwise.broken(self.descent.rate, self.weights, self.deltas)
         return found if wide is None else wide if found is None else found | wide
 
+    def _layer_by_layer(self, layerwise: Layerwise, step: int, alive: NDArray[np.bool], log2_grad: Float64s | None) -> None:
+        """Measured on the way, for what has been updated can't be done again."""
+        grad, depth = self.gradients, self.net.depth
+        self.descent.schedule(step)
+        grad.exponent[:, depth] = 0
+        self._settle(depth)
+        for operation, calls in self._layers:
+            for call in calls:
+                call()
+            k = operation.k
+            if isinstance(operation, Affine):
+                grad.exponent[:, k - 1] = grad.exponent[:, k]  # of layer 0 nobody asks
+                rate = np.ldexp(self.descent.scheduled[:, 0], grad.exponent[:, k])
+                layerwise.descend(k, rate.astype(self.value.dtype), alive, log2_grad)
+            elif isinstance(operation, Activate):
+                self._settle(k)
+        self.known = False
+        self.measured[:] = False
+
+    def _settle(self, k: int) -> None:
+        """As `Gradients.settle`, where the norm says that there is something to do."""
+        rows, squares = self._rows[k - 1]
+        np.vecdot(rows, rows, squares)
+        if not (np.minimum.reduce(squares) >= NEAR[0] and np.maximum.reduce(squares) <= NEAR[1]):
+            self.gradients.settle(k)
+            np.vecdot(rows, rows, squares)
+
     # ------------------------------------------------------------------------------------------ repeated
 
-    def _written_down(self) -> tuple[list[Plain], list[Plain]]:
-        """The calls of a forward pass, and of a backward pass that measures nothing."""
+    def _written_down(self) -> tuple[list[Plain], list[Plain], list[tuple[Operation, list[Plain]]]]:
+        """The calls of a forward pass, of a backward pass that measures nothing, and those of one that does, operation by operation."""
         tape = Tape()
         p, n, grad = tape.trace(self.parameters), tape.trace(self.neurons), tape.trace(self.gradients)
         grad.measures = False
@@ -120,10 +162,11 @@ class Step:
         forward = tape.take()
         self._scale(grad.delta[-1], grad.factor[-1])
         seed = tape.take()
-        slopes, chain, gradients = [], [], []
+        slopes, chain, gradients, layers = [], [], [], []
         for operation in self.net.operations_back:
             k = operation.k
             operation.slope(p, n, grad)
+            unscaled = list(tape.calls)
             if isinstance(operation, Activate):
                 self._scale(grad.slope[k], grad.factor[k])
             slopes.append(tape.take())
@@ -131,7 +174,8 @@ class Step:
             chain.append(tape.take())
             operation.gradient(p, n, grad)
             gradients.append(tape.take())
-        return compiled(forward), compiled(seed + self._ordered(slopes, chain, gradients))
+            layers.append((operation, compiled([*unscaled, *chain[-1], *gradients[-1]]) if self.layerwise else []))
+        return compiled(forward), compiled(seed + self._ordered(slopes, chain, gradients)), layers
 
     def _scale(self, x: Array, factor: Array) -> None:
         """By the power of two that keeps a layer's deltas in range."""

@@ -102,12 +102,12 @@ class Training:
             self.loss_train[self.alive, step] = now.value[self.alive]
         if not isfinite(np.add.reduce(now.value)):
             self._bury(~np.isfinite(now.value), step)
-        now.backward(self.alive)
         if probe is not None:
+            now.backward(self.alive)
             self._evaluate(step)
             self._probe(probe, step, update=not last)
-        elif not last:
-            now.update(step, self.alive)
+        else:
+            now.descend(step, self.alive)
         if not last:
             if (broken := now.broken()) is not None:
                 self._bury(broken, step + 1)
