@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpexp.core.arrays import Array, Float64s, flat, log2_norm
-from bpexp.core.tape import spaced
+from bpexp.core.tape import owner, spaced
 
 __all__ = ["Norms", "safe"]
 
@@ -31,7 +31,7 @@ class Norms:
         self.low, self.high = SAFE[arrays[0].dtype.char]
         self.rows: list[tuple[Array, Array]] = []
         first = 0
-        for _, group in groupby([flat(x) for x in arrays], key=lambda x: x.shape):
+        for _, group in groupby([flat(x) for x in arrays], key=lambda x: (x.shape, id(owner(x)))):
             same = list(group)
             whole = spaced(same)
             for part in [row[None] for row in same] if whole is None else [whole]:

@@ -24,7 +24,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from bpexp.core.arrays import Array, storage, turned
 
-__all__ = ["Call", "Plain", "Tape", "compiled", "mapped", "merged", "spaced"]
+__all__ = ["Call", "Plain", "Tape", "compiled", "mapped", "merged", "owner", "spaced"]
 
 T = TypeVar("T")
 Plain = Callable[[], object]
@@ -162,7 +162,7 @@ def _stacked(calls: Sequence[Call]) -> Call | None:
 
 def spaced(arrays: Sequence[Array]) -> Array | None:
     """Arrays of one shape at equal distances in one block of memory, as one with a leading axis; the same array each time has distance 0."""
-    if len({id(_owner(array)) for array in arrays}) > 1:  # any two blocks have a distance, but only the first would be kept
+    if len({id(owner(array)) for array in arrays}) > 1:  # any two blocks have a distance, but only the first would be kept
         return None
     places = [array.__array_interface__["data"][0] for array in arrays]
     distances = {int(b - a) for a, b in pairwise(places)} or {0}
@@ -171,7 +171,7 @@ def spaced(arrays: Sequence[Array]) -> Array | None:
     return as_strided(arrays[0], (len(arrays), *arrays[0].shape), (distances.pop(), *arrays[0].strides))
 
 
-def _owner(x: Array) -> object:
+def owner(x: Array) -> object:
     """What keeps the array's memory."""
     owner: Any = x
     while (base := getattr(owner, "base", None)) is not None:
