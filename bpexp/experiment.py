@@ -153,7 +153,7 @@ def run_stack(runs: Sequence[Run], sinks: Sequence[Sink], progress: Progress = l
                 progress(step, config.steps)
                 if time.monotonic() - last > UPDATE_SECONDS:
                     for index, sink in enumerate(sinks):
-                        sink.update(training.records(index))
+                        sink.update(training.records(index, parameters=False))
                     last = time.monotonic()
         records = [training.records(index) for index in range(len(runs))]
         for sink, record in zip(sinks, records, strict=True):

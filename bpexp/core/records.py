@@ -59,7 +59,7 @@ class Records:
 
     @property
     def depth(self) -> int:
-        return len(self.weights)
+        return max(len(self.weights), int(self.layers["layer"].max(initial=0)))
 
     def probed(self, column: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """The probed steps at which a column of `curves` is finite, and its values there."""

@@ -148,8 +148,8 @@ class Training:
             for k in self.task.net.layers:
                 self.layers[probe.column][self.alive, index, k - 1] = probe.measure(moment, k)[self.alive]
 
-    def records(self, run: int) -> Records:
-        """What has been recorded of one run so far, its parameters being those that train on."""
+    def records(self, run: int, *, parameters: bool = True) -> Records:
+        """What has been recorded of one run so far; without its parameters, which are copied while they train on, where they are not asked for."""
         end = self.diverged_at[run]
         last = min(self.last_step, self.ended_at.get(run, self.last_step))
         steps = np.arange(last + 1)
@@ -161,9 +161,11 @@ class Training:
         depth = self.task.net.depth
         layers: Columns = {"step": np.repeat(probed, depth), "layer": np.tile(np.arange(1, depth + 1), len(probed))}
         layers |= {column: values[run, : len(probed)].reshape(-1) for column, values in self.layers.items()}
-        parameters = self.buried.get(run) or self._parameters(run)
+        found = self.buried.get(run) or self._parameters(run) if parameters else {}
+        if self.last_step < self.task.steps and self.alive[run]:
+            found = {name: array.copy() for name, array in found.items()}
         plateau = self.task.loss.plateau(self.task.data.y_train)
-        return Records(curves, layers, plateau, end, parameters)
+        return Records(curves, layers, plateau, end, found)
 
 
 class Sampler:

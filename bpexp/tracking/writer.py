@@ -148,7 +148,7 @@ class _Wrapped:
 
 
 def _kept(records: Records) -> Records:
-    """Records that the training can't change any more, but for their parameters: those are stored at the end, when nothing changes them."""
+    """Records that the training can't change any more: their columns are views into what it still writes to."""
 
     def copied(columns: Columns) -> Columns:
         return {name: column.copy() for name, column in columns.items()}
@@ -157,4 +157,4 @@ def _kept(records: Records) -> Records:
 
 
 def _size(records: Records) -> int:
-    return sum(array.nbytes for part in (records.curves, records.layers) for array in part.values())
+    return sum(array.nbytes for part in (records.curves, records.layers, records.parameters) for array in part.values())
