@@ -37,6 +37,7 @@ class CompiledStep(Step):
         sizes = np.array(net.sizes)
         self.shape = self.table, sizes, batch
         self.codes: Ints = np.array([CODES.index(phi.name) for phi in (net.activation, net.output)])
+        self.wanted = self.targets.swapaxes(1, 2)  # (R, outputs, B), as all arrays of neurons lie in memory
         self.room: Array = np.empty(int((sizes[1:] * sizes[:-1]).max()), net.dtype)
         self.delta_squares, self.grad_squares, self.bound = np.empty((3, net.depth, runs))
         self.bound[:] = np.inf  # of the first update: nothing is known yet
@@ -45,7 +46,7 @@ class CompiledStep(Step):
         self.still = np.zeros(runs, bool)
 
     def forward(self) -> None:
-        kernels.forward(*self.shape, self.codes, self.targets, self.value)
+        kernels.forward(*self.shape, self.codes, self.wanted, self.value)
 
     def backward(self, alive: NDArray[np.bool]) -> None:  # noqa: ARG002 (a run that is not costs no more than one that is)
         kernels.backward(*self.shape, self.codes, self.room, self.gradients.exponent, self.delta_squares)

@@ -69,15 +69,18 @@ class Descent:
         self.rate: Array = scales[id(gradients.exponent)].rate[:, 1:]  # (R, depth), of the weights
         pairs = zip(arenas, gradients.arenas, self.moments, strict=True)
         self.blocks = [self._block(weights, gradient, moments, scales[id(gradients.exponents[weights.kind])]) for weights, gradient, moments in pairs]
-        ends = np.cumsum([0, *(block.weights.shape[1] for block in self.blocks)])
+        ends = np.cumsum([0, *(len(arena.layers) for arena in arenas)])
         self.squares: Array = np.zeros((len(lr), ends[-1]), self.lr.dtype)  # of all layers' weights, of all kinds
         parts = [self.squares[:, start:end] for start, end in pairwise(ends)]
-        self.rows = [(block.weights.reshape(*block.weights.shape[:2], -1), part) for block, part in zip(self.blocks, parts, strict=True)]
+        self.weights = [arena.values.reshape(*arena.values.shape[:2], -1) for arena in arenas]
+        self.rows = list(zip(self.weights, parts, strict=True))
         self.rule = partial(method.optimizer.rule, **method.keys)
 
     def _block(self, weights: Arena, gradient: Arena, moments: tuple[Array, ...], scale: Scale) -> Block:
         at = slice(weights.layers.start, weights.layers.stop, weights.layers.step)
-        return Block(weights.values, gradient.values, moments, scale.unit[:, at, None, None], scale.rate[:, at, None, None], self.lr)
+        whole = (weights.values, gradient.values, *moments, scale.unit[:, at, None, None], scale.rate[:, at, None, None], self.lr)
+        W, g, *rest, unit, rate, lr = (_fewer_axes(x) for x in whole)
+        return Block(W, g, tuple(rest), unit, rate, lr)
 
     def schedule(self, step: int) -> bool:
         """Set the learning rates of the update after `step` others; whether they are those of the one before."""
@@ -112,7 +115,7 @@ class Descent:
             np.vecdot(rows, rows, squares)
         if isfinite(np.add.reduce(self.squares, None)):
             return None
-        finite = [np.isfinite(flat(block.weights)).all(axis=1) for block in self.blocks]
+        finite = [np.isfinite(flat(weights)).all(axis=1) for weights in self.weights]
         return ~np.asarray(np.logical_and.reduce(finite))
 
     def clear(self, runs: NDArray[np.bool]) -> None:
@@ -120,3 +123,11 @@ class Descent:
         for moments in self.moments:
             for moment in moments:
                 moment[runs] = 0.0
+
+
+def _fewer_axes(x: Array) -> Array:
+    """(R, K, n_in, n_out) as (R, K, n_in n_out), without leading axes of one run or layer: an optimizer's calls are sooner made."""
+    flat_layers = np.reshape(x, (*x.shape[:2], -1), copy=False)
+    while flat_layers.ndim > 1 and len(flat_layers) == 1:
+        flat_layers = flat_layers[0]
+    return flat_layers if flat_layers.size > 1 else flat_layers.reshape(())

@@ -128,7 +128,7 @@ def square_loss(a: Any, delta: Any, y: Any) -> Any:
     total, share = 0.0, type(a[0, 0])(1) / type(a[0, 0])(batch)
     for j in range(n):
         for s in range(batch):
-            e = a[j, s] - y[s, j]
+            e = a[j, s] - y[j, s]
             total += e * e
             delta[j, s] = e * share
     return 0.5 * total / batch
@@ -147,9 +147,9 @@ def softmax_loss(a: Any, delta: Any, y: Any) -> Any:
         for j in range(n):
             weight += math.exp(a[j, s] - top)
         for j in range(n):
-            total += (math.log(weight) + top - a[j, s]) * y[s, j]
+            total += (math.log(weight) + top - a[j, s]) * y[j, s]
             a[j, s] = math.exp(a[j, s] - top) / weight
-            delta[j, s] = (a[j, s] - y[s, j]) * share
+            delta[j, s] = (a[j, s] - y[j, s]) * share
     return total / batch
 
 

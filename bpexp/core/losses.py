@@ -35,8 +35,7 @@ class Loss(Row):
 def _squared_error(_z: Array, a: Array, y: Array, scratch: Array, out: Array) -> None:
     """1/2 sum ||a - y||^2."""
     np.subtract(a, y, out=scratch)
-    np.multiply(scratch, scratch, out=scratch)
-    np.add.reduce(flat(scratch), axis=1, out=out)
+    np.vecdot(flat(scratch), flat(scratch), out=out)
     np.multiply(out, 0.5, out=out)
 
 

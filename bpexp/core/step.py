@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bpexp.core.arrays import Array, Float64s, flat, log2_norm
+from bpexp.core.arrays import Array, Float64s, columns, flat, log2_norm
 from bpexp.core.descent import Descent, Method
 from bpexp.core.layerwise import Layerwise, wide
 from bpexp.core.losses import Loss
@@ -43,7 +43,7 @@ class Step:
         self.gradients = Gradients(net, runs, batch, without=("W",) if layerwise else (), shared=not self.merges)
         self.layerwise = Layerwise(net, parameters, self.neurons, self.gradients) if layerwise else None
         self.descent = Descent(method, parameters, self.gradients, lr)
-        self.targets: Array = np.empty((runs, batch, net.sizes[-1]), net.dtype)
+        self.targets: Array = columns((runs, batch, net.sizes[-1]), net.dtype)
         self.value: Array = np.empty(runs, net.dtype)
         self.deltas = Norms(self.gradients.delta[1:])
         self.weights = Norms(self.neurons.a[:-1] if batch == 1 or layerwise else self.gradients.W[1:])
@@ -184,7 +184,7 @@ class Step:
     def _ordered(self, slopes: Sequence[list[Call]], chain: Sequence[list[Call]], gradients: Sequence[list[Call]]) -> list[Call]:
         """What waits for no other layer's is done for all layers at once, where they fit the cache together; else layer by layer."""
         if self.merges:
-            return [*merged(slopes), *(call for calls in chain for call in calls), *merged(gradients)]
+            return [*merged(slopes[::-1]), *(call for calls in chain for call in calls), *merged(gradients[::-1])]  # in the order of memory
         return [call for parts in zip(slopes, chain, gradients, strict=True) for calls in parts for call in calls]
 
     def _seed(self, n: Neurons, grad: Gradients, y: Array, value: Array) -> None:

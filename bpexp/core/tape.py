@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from bpexp.core.arrays import Array, storage, turned
+from bpexp.core.arrays import Array, turned
 
 __all__ = ["Call", "Plain", "Tape", "compiled", "mapped", "merged", "owner", "spaced"]
 
@@ -204,11 +204,31 @@ def _constant(x: Any, inputs: Sequence[Any]) -> Any:
 
 
 def _rows(arrays: list[Any]) -> list[Any]:
-    """The same numbers as plain rows, where all arrays lie in memory alike and without gaps."""
-    full = [x for x in arrays if x.ndim]
-    if len({(x.shape, turned(x)) for x in full}) > 1 or not all(storage(x).flags.c_contiguous for x in full):
+    """The same numbers with as few axes as their places in memory allow: a ufunc takes a row three times as fast as a stack of matrices."""
+    whole = arrays[-1]
+    if whole.ndim < 1 or any(x.ndim not in (0, whole.ndim) for x in arrays):
         return arrays
-    return [np.reshape(storage(x), -1, copy=False) if x.ndim else x for x in arrays]
+    if all(turned(x) for x in arrays if x.shape == whole.shape):
+        arrays = [x.swapaxes(-1, -2) if x.ndim else x for x in arrays]
+    shape, first = arrays[-1].shape, whole.ndim
+    while first > 0 and all(_joins(x, shape, first - 1) for x in arrays):
+        first -= 1
+    kept = [axis for axis in range(first) if shape[axis] > 1]
+    return [_row(x, kept, first) for x in arrays]
+
+
+def _joins(x: Array, shape: tuple[int, ...], first: int) -> bool:
+    """Whether the axes from one on can be one axis: all of them there, without gaps, or none of them there."""
+    part = x[(0,) * first] if x.ndim else x
+    return part.size == 1 or (part.shape == shape[first:] and part.flags.c_contiguous)
+
+
+def _row(x: Array, kept: Sequence[int], first: int) -> Array:
+    """The array with its axes from `first` on as one, and of those before it the ones that are kept; without axes where it is one number."""
+    if x.size == 1:
+        return x.reshape(())
+    last = [] if first == x.ndim else [-1]
+    return np.reshape(x, [*(x.shape[axis] for axis in kept), *last], copy=False)
 
 
 def _product(a: Array, b: Array, out: Array) -> Plain:

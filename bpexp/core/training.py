@@ -177,6 +177,7 @@ class Sampler:
     def __init__(self, data: Split, batch_size: int, generators: Sequence[Generator]) -> None:
         self.x, self.y, self.size, self.generators = data.x_train, data.y_train, batch_size, generators
         self.order = np.tile(np.arange(len(self.x)), (len(generators), 1))
+        self.rows: Array = np.empty((len(generators), batch_size, self.y.shape[1]), self.y.dtype)  # targets as they come, a row per sample
         self.at = len(self.x)  # as if an epoch had just ended
 
     def next(self, inputs: Array, targets: Array) -> None:
@@ -188,7 +189,8 @@ class Sampler:
                     generator.shuffle(order)
         batch = self.order[:, self.at : self.at + self.size]
         np.take(self.x, batch, axis=0, out=inputs, mode="clip")  # "raise" would copy `out`
-        np.take(self.y, batch, axis=0, out=targets, mode="clip")
+        np.take(self.y, batch, axis=0, out=self.rows, mode="clip")
+        np.copyto(targets, self.rows)
         self.at += self.size
 
 
