@@ -21,12 +21,14 @@ __all__ = ["ENGINES", "batch", "configuration", "stepper", "weights"]
 
 ENGINES = tuple(name for name in CORE_ENGINES if name != "numpy")  # compiled ones
 
+LR = 0.01  # small enough for every cell: a net that saturates or diverges is another contest
+
 Float32s = NDArray[np.float32]
 
 
 def configuration(cell: Cell) -> RunConfig:
     """The configuration of a cell's first run; the others have the next seeds."""
-    values: dict[str, Any] = {"depth": cell.depth, "width": cell.width, "batch_size": cell.batch, "probe_points": 3}
+    values: dict[str, Any] = {"depth": cell.depth, "width": cell.width, "batch_size": cell.batch, "lr": LR, "probe_points": 3}
     for key, value in cell.keys.items():
         group, _, rest = key.partition(".")
         values |= {group: {**values.get(group, {}), rest: value}} if rest else {group: value}

@@ -38,9 +38,11 @@ def wide(net: Architecture, method: Method) -> bool:
 class Layerwise:
     """The weights' share of an update by plain gradient descent."""
 
-    def __init__(self, net: Architecture, parameters: Parameters, neurons: Neurons, gradients: Gradients) -> None:
+    def __init__(self, net: Architecture, parameters: Parameters, neurons: Neurons, gradients: Gradients, squares: Array) -> None:
+        """`squares` (depth, R) are those of the deltas' norms, as they are when they are needed."""
+        self.squares = squares
         self.net, self.parameters, self.neurons, self.gradients = net, parameters, neurons, gradients
-        _runs, batch = neurons.shape
+        batch = neurons.shape[1]
         self.room: dict[tuple[int, ...], Array] = {W.shape: np.empty(W.shape[1:], net.dtype) for W in parameters.W[1:]}
         self.added = [ADDED * batch <= min(net.sizes[k - 1 : k + 1]) for k in net.layers]
         self.bound = self._weight_norms()  # (depth, R): no weight is larger
@@ -70,9 +72,11 @@ class Layerwise:
     def descend(self, k: int, rate: Array, alive: NDArray[np.bool], log2_grad: Float64s | None) -> None:
         """One layer's update, with `rate` (R,); its share of `log2_grad` (depth, R), where that is wanted."""
         added = self.added[k - 1]
-        if added and log2_grad is not None:
-            log2_grad[k - 1] = self._by_samples(k)
+        if log2_grad is not None:
+            log2_grad[k - 1] = self._by_samples(k) if added else np.where(alive, -np.inf, np.nan)
         for run in map(int, np.flatnonzero(alive)):
+            if self._idle(k, run):
+                continue
             W = self.parameters.W[k][run]
             if added:
                 add_product(-rate[run], self.neurons.a[k - 1][run], self.gradients.delta[k][run], W)
@@ -82,6 +86,13 @@ class Layerwise:
                 log2_grad[k - 1, run] = log2_of(product)
             np.multiply(product, rate[run], out=product)
             np.subtract(W, product, out=W)
+
+    def _idle(self, k: int, run: int) -> bool:
+        """Whether all deltas are 0 and all activations finite: such a layer would take the longest, for numbers near 0 are measured with care."""
+        if self.squares[k - 1, run] != 0 or self.gradients.delta[k][run].any():
+            return False
+        row = flat(self.neurons.a[k - 1][run : run + 1])
+        return bool(np.isfinite(np.vecdot(row, row))[0])
 
     def _product(self, k: int, run: int) -> Array:
         """a_{k-1}^T delta_k of one run, in the layer's room."""
@@ -99,7 +110,13 @@ class Layerwise:
         terms = np.concatenate([common, 2 * single[:, :, 0], flat(pairs)], axis=1)
         squares, largest = terms.sum(axis=1), np.abs(terms).sum(axis=1)
         right = safe(squares, delta.dtype) & (largest <= CANCELLED * squares)
-        return np.array([0.5 * log2(squares[run]) if right[run] else log2_of(self._product(k, run)) for run in range(len(squares))])
+        found = np.full(len(squares), -np.inf)
+        for run in range(len(squares)):
+            if right[run]:
+                found[run] = 0.5 * log2(squares[run])
+            elif not self._idle(k, run):
+                found[run] = log2_of(self._product(k, run))
+        return found
 
     def broken(self, rate: Array, inputs: Norms, deltas: Norms) -> NDArray[np.bool] | None:
         """Which runs have a weight that is not finite; None where none can have one.

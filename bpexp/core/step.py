@@ -41,11 +41,11 @@ class Step:
         self.merges = runs * batch * max(net.sizes[1:]) <= MERGED
         self.neurons = Neurons(net, runs, batch)
         self.gradients = Gradients(net, runs, batch, without=("W",) if layerwise else (), shared=not self.merges)
-        self.layerwise = Layerwise(net, parameters, self.neurons, self.gradients) if layerwise else None
+        self.deltas = Norms(self.gradients.delta[1:])
+        self.layerwise = Layerwise(net, parameters, self.neurons, self.gradients, self.deltas.squares) if layerwise else None
         self.descent = Descent(method, parameters, self.gradients, lr)
         self.targets: Array = columns((runs, batch, net.sizes[-1]), net.dtype)
         self.value: Array = np.empty(runs, net.dtype)
-        self.deltas = Norms(self.gradients.delta[1:])
         self.weights = Norms(self.neurons.a[:-1] if batch == 1 or layerwise else self.gradients.W[1:])
         self.measured = np.zeros(runs, bool)  # which runs have powers of two to go on with
         self.zero = np.zeros((net.depth, runs), bool)  # and where their deltas were found to be 0

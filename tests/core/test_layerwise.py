@@ -3,6 +3,7 @@
 import gc
 import tracemalloc
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from math import log2
 
@@ -274,8 +275,8 @@ def test_a_weight_may_go_anywhere_below_infinity(dtype: type, batch: int, path: 
     """One weight of one run moves by those parts of the largest number; the run is broken from when it is not finite."""
     net = architecture((256, 256, 256), "linear", "linear", dtype=dtype)
     parameters, neurons, gradients = Parameters(net, 2), Neurons(net, 2, batch), Gradients(net, 2, batch, without=("W",))
-    layers = Layerwise(net, parameters, neurons, gradients)
     inputs, deltas, alive = Norms(neurons.a[:-1]), Norms(gradients.delta[1:]), np.array([True, True])
+    layers = Layerwise(net, parameters, neurons, gradients, deltas.squares)
     for array in (*neurons.a, *gradients.delta[1:]):
         array[:] = 0.0
     neurons.a[1][:, 0, 3] = 2.0**10
@@ -284,8 +285,8 @@ def test_a_weight_may_go_anywhere_below_infinity(dtype: type, batch: int, path: 
         for move in PATHS[path]:
             gradients.delta[2][1, 0, 5] = -move * 2.0**10
             rate: Array = np.array([[0.0, 0.0], [0.0, np.finfo(dtype).max * 2.0**-20]], dtype)
-            layers.update(rate, alive)
             deltas.measure()
+            layers.update(rate, alive)
             broken = broken or not np.isfinite(parameters.W[2][1]).all()
             found = layers.broken(rate, inputs, deltas)
             assert ([False, False] if found is None else found.tolist()) == [False, broken]
@@ -367,3 +368,25 @@ def test_norms_at_a_plateau_where_samples_cancel(batch: int, off: float, dtype: 
     left = np.array([np.linalg.norm(product) / size for product, size in zip(products(done), sizes, strict=True)])
     assert np.median(left) < 30 * off
     assert_norms(step, done, DIGITS[dtype], 0)
+
+
+@pytest.mark.parametrize("batch", [1, 8, 40])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_layer_without_deltas_stays_as_it_is(dtype: type, batch: int) -> None:
+    """Unless an activation is not finite: infinity times 0 is not a number, and the plain update would say so."""
+    net = architecture((256, 256, 256), "linear", "linear", dtype=dtype)
+    parameters, neurons, gradients = draw(net, [1, 2]), Neurons(net, 2, batch), Gradients(net, 2, batch, without=("W",))
+    deltas, before = Norms(gradients.delta[1:]), deepcopy(parameters)
+    layers = Layerwise(net, parameters, neurons, gradients, deltas.squares)
+    for array in (*neurons.a, *gradients.delta[1:]):
+        array[:] = 1.0
+    gradients.delta[1][:] = gradients.delta[2][:] = 0.0
+    neurons.a[1][1, 0, 3] = np.inf
+    deltas.measure()
+    with np.errstate(all="ignore"):
+        found = layers.update(np.ones((2, 2), dtype), np.array([True, True]), norms=True)
+    assert found is not None
+    np.testing.assert_array_equal(found[:, 0], [-np.inf, -np.inf])
+    np.testing.assert_array_equal(parameters.W[1], before.W[1])
+    np.testing.assert_array_equal(parameters.W[2][0], before.W[2][0])
+    assert np.isnan(parameters.W[2][1]).any()
