@@ -17,7 +17,7 @@ CELLS = [cell for cell in step.CELLS if cell.width <= WIDEST]
 
 def measure(options: Options) -> list[dict[str, Any]]:
     engines = [f"engine {engine}" for engine in ours.ENGINES]
-    names = ["ours", *engines, *(name for peers in step.PEERS.values() for name in peers)]
+    names = ["ours", *engines, *step.PEERS["PyTorch"], *step.PEERS["JAX"]]
     with Workers([*names, "reference"], options) as workers:
         return [{"cell": cell.written, "found": workers.compare(cell, names, reference="reference")} for cell in CELLS]
 
@@ -29,15 +29,8 @@ def section(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         cell, found = row["cell"], row["found"]
         times = [microseconds(found, [name]) for name in engines]
-        lines.append(
-            [
-                cell["depth"],
-                cell["width"],
-                cell["batch"],
-                *times,
-                *(mark(ratios(found, engine, them)) for engine in engines for them in peers.values()),
-            ]
-        )
+        against = [mark(ratios(found, engine, them)) for engine in engines for them in peers.values()]
+        lines.append([cell["depth"], cell["width"], cell["batch"], *times, *against])
     sums = "\n\n".join(f"{name}:\n\n{outcome(rows, name, peers)}" for name in engines)
     head = ["depth", "width", "batch", *(f"{name}, µs" for name in engines), *(f"{name} / {peer}" for name in engines for peer in peers)]
     return f"""The narrow cells of the training step by `engine=numba`, the core's compiled step, against the core in NumPy, PyTorch and JAX.
