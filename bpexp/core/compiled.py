@@ -5,8 +5,6 @@ NumPy's time goes into reaching its functions; here the loops over runs, layers,
 order and tanh is a ratio of polynomials, so the numbers differ in their last bits: `engine` is a key, and part of a run's fingerprint.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -39,7 +37,7 @@ class CompiledStep(Step):
         self.codes: Ints = np.array([CODES.index(phi.name) for phi in (net.activation, net.output)])
         self.wanted = self.targets.swapaxes(1, 2)  # (R, outputs, B), as all arrays of neurons lie in memory
         self.room: Array = np.empty(int((sizes[1:] * sizes[:-1]).max()), net.dtype)
-        self.delta_squares, self.grad_squares, self.bound = np.empty((3, net.depth, runs))
+        self.delta_squares, self.found, self.bound = np.empty((3, net.depth, runs))
         self.bound[:] = np.inf  # of the first update: nothing is known yet
         self.largest = np.inf
         self.limit = float(np.finfo(net.dtype).max) / 4
@@ -52,10 +50,13 @@ class CompiledStep(Step):
         kernels.backward(*self.shape, self.codes, self.room, self.gradients.exponent, self.delta_squares)
 
     def update(self, step: int, alive: NDArray[np.bool], *, norms: bool = False) -> Float64s | None:
-        lr = self.lr * self.method.factor(step)
-        arrays = self.gradients.exponent, alive, self.room, self.delta_squares, self.grad_squares, self.bound
-        self.largest = kernels.update(*self.shape, lr, *arrays)
-        return self._log2_grad() if norms else None
+        factor = self.method.factor(step)
+        lr = self.lr if factor == 1.0 else self.lr * factor
+        arrays = self.gradients.exponent, alive, self.room, self.delta_squares, self.found, self.bound
+        self.largest, right = kernels.update(*self.shape, lr, *arrays)
+        if norms and not right:
+            self._measure_with_care()
+        return self.found.copy() if norms else None
 
     def descend(self, step: int, alive: NDArray[np.bool], *, norms: bool = False) -> Float64s | None:
         self.backward(alive)
@@ -66,29 +67,27 @@ class CompiledStep(Step):
         self.update(step, alive)
         return found, np.array([log2_norm(np.subtract(W, old, out=old)) for W, old in zip(self.parameters.W[1:], before, strict=True)])
 
-    def log2_delta(self) -> Float64s:
-        return self._log2(self.delta_squares, lambda k: self.gradients.delta[k]) + self.gradients.exponent[:, 1:].T
-
     def log2_grad(self) -> Float64s:
-        self.update(0, self.still)
-        return self._log2_grad()
-
-    def _log2_grad(self) -> Float64s:
-        if self.targets.shape[1] == 1:
-            return self._log2(self.grad_squares, lambda k: self.neurons.a[k - 1]) + self.log2_delta()
-        return self._log2(self.grad_squares, self._product) + self.gradients.exponent[:, 1:].T
-
-    def _product(self, k: int) -> Array:
-        return np.asarray(np.matmul(self.neurons.aT[k - 1], self.gradients.delta[k]))
-
-    def _log2(self, squares: Float64s, explicit: Callable[[int], Array]) -> Float64s:
-        """log2 of the norms whose squares these are, or with care where they lie too near the ends of the dtype's range."""
-        right = safe(squares, self.room.dtype)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            found: Float64s = 0.5 * np.log2(squares)
-        for layer in map(int, np.flatnonzero(~right.all(axis=1))):
-            found[layer] = np.where(right[layer], found[layer], log2_norm(explicit(layer + 1)))
+        found = self.update(0, self.still, norms=True)
+        assert found is not None
         return found
+
+    def log2_delta(self) -> Float64s:
+        found, exponent = np.empty_like(self.delta_squares), self.gradients.exponent[:, 1:].T
+        right = safe(self.delta_squares, self.room.dtype)
+        np.log2(self.delta_squares, out=found, where=right)
+        found *= 0.5
+        for k in map(int, np.flatnonzero(~right.all(axis=1)) + 1):
+            found[k - 1] = np.where(right[k - 1], found[k - 1], log2_norm(self.gradients.delta[k]))
+        return found + exponent
+
+    def _measure_with_care(self) -> None:
+        """Fill in the norms of gradients that lie too near the ends of the dtype's range to be squared."""
+        for k in map(int, np.flatnonzero(np.isnan(self.found).any(axis=1)) + 1):
+            a, delta, exponent = self.neurons.a[k - 1], self.gradients.delta[k], self.gradients.exponent[:, k]
+            of_one = len(a[0]) == 1
+            careful = log2_norm(a) + log2_norm(delta) if of_one else log2_norm(np.matmul(a.swapaxes(1, 2), delta))
+            self.found[k - 1] = np.where(np.isnan(self.found[k - 1]), careful + exponent, self.found[k - 1])
 
     def broken(self) -> NDArray[np.bool] | None:
         if self.largest < self.limit:

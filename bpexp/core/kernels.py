@@ -14,12 +14,15 @@ from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
 from bpexp.core.engines import CODES
+from bpexp.core.norms import SAFE
 
 __all__ = ["backward", "forward", "update"]
 
 OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract"}}  # a division by zero is infinite, and a x + b one instruction
 SUMS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract", "reassoc"}}  # in any order: several terms at a time
 SOFTMAX = CODES.index("softmax")
+LOWEST, HIGHEST = SAFE["f"]
+LOWEST64, HIGHEST64 = SAFE["d"]
 LEVELS = 13  # of the continued fraction: right to a rounding of float32 up to |x| = 9, where its tanh is 1
 LOW, HIGH = 2.0**-32, 2.0**32  # of the sum of a layer's squared deltas; beyond, they are brought near 1
 
@@ -283,16 +286,23 @@ def descend_bias(table: Any, sizes: Any, batch: int, r: int, k: int, rate: Any, 
 
 
 @njit(cache=True, **OPTIONS)
-def update(table: Any, sizes: Any, batch: int, lr: Any, exponent: Any, moves: Any, room: Any, deltas: Any, squares: Any, bound: Any) -> Any:
-    """W <- W - lr a^T delta and b <- b - lr (sum of delta) for the runs that move; `squares` (depth, R) as `descend` says.
+def update(table: Any, sizes: Any, batch: int, lr: Any, exponent: Any, moves: Any, room: Any, deltas: Any, log2_grad: Any, bound: Any) -> Any:
+    """W <- W - lr a^T delta and b <- b - lr (sum of delta) for the runs that move; log2 of the gradients' norms, (depth, R).
 
-    `bound` (depth, R) grows by the norm of what is added: no parameter is larger.  The largest of them is returned, NaN if there is one.
+    `bound` (depth, R) grows by the norm of what is added: no parameter is larger.  The largest of them is returned, NaN if there is one; and
+    whether all norms are right, those that are not being NaN.
     """
-    largest = 0.0
+    largest, right = 0.0, True
+    low, high = (LOWEST, HIGHEST) if room.itemsize == 4 else (LOWEST64, HIGHEST64)
     for r in range(lr.size):
         for k in range(1, sizes.size):
             rate = type(room[0])(math.ldexp(lr[r], exponent[r, k])) if moves[r] else type(room[0])(0)
-            squares[k - 1, r] = square = descend(table, sizes, batch, r, k, rate, room)
+            square = float(descend(table, sizes, batch, r, k, rate, room))
+            if low <= square <= high and (batch > 1 or low <= deltas[k - 1, r] <= high):
+                of_one = 0.5 * math.log2(deltas[k - 1, r]) if batch == 1 else 0.0
+                log2_grad[k - 1, r] = 0.5 * math.log2(square) + of_one + exponent[r, k]
+            else:
+                log2_grad[k - 1, r], right = math.nan, False
             added = math.sqrt(square * deltas[k - 1, r]) if batch == 1 else math.sqrt(square)
             if moves[r] and table[3, r, k]:
                 descend_bias(table, sizes, batch, r, k, rate, room)
@@ -300,4 +310,4 @@ def update(table: Any, sizes: Any, batch: int, lr: Any, exponent: Any, moves: An
             if moves[r]:
                 bound[k - 1, r] += rate * added
                 largest = max(largest, bound[k - 1, r])
-    return largest
+    return largest, right

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from bpexp.core.arrays import Array, Float64s, flat, log2_norm
 from bpexp.core.tape import owner, spaced
 
-__all__ = ["Norms", "safe"]
+__all__ = ["SAFE", "Norms", "safe"]
 
 # Squares of norms far enough from the ends of the dtype's range for whatever is lost below or above not to show in the norm.
 SAFE = {"f": (2.0**-80, 2.0**80), "d": (2.0**-800, 2.0**800)}
