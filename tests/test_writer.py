@@ -246,9 +246,12 @@ def test_an_interruption_of_the_last_wait_ends_the_run(store: Store) -> None:
         from bpexp.tracking.writer import Writer
         store, prepared = connect({store.uri!r}, "interrupted"), prepare(check(RunConfig(depth=2, width=4, steps=5)))
         input()
-        with Writer(store.backend.together) as writer:
+        class Told(Writer):
+            def _wait(self):
+                print("waiting", flush=True)
+                super()._wait()
+        with Told(store.backend.together) as writer:
             run(prepared, writer.wrap(MlflowSink(store)))
-            print("trained", flush=True)
     """
     pipe = subprocess.PIPE
     process = subprocess.Popen([sys.executable, "-c", code], env=environment(), stdin=pipe, stdout=pipe, stderr=pipe, text=True)
@@ -259,7 +262,7 @@ def test_an_interruption_of_the_last_wait_ends_the_run(store: Store) -> None:
         with locked(store) as release:
             process.stdin.write("\n")
             process.stdin.flush()
-            assert process.stdout.readline() == "trained\n"
+            assert process.stdout.readline() == "waiting\n"
             process.send_signal(signal.SIGINT)
             time.sleep(0.5)  # for the signal to arrive: the process waits for the database, that is, for the next line
             release()
