@@ -39,7 +39,7 @@ class CompiledStep(Step):
         self.room: Array = np.empty(int((sizes[1:] * sizes[:-1]).max()), net.dtype)
         self.delta_squares, self.found, self.bound = np.empty((3, net.depth, runs))
         self.bound[:] = np.inf  # of the first update: nothing is known yet
-        self.largest = np.inf
+        self.bounds = np.inf  # their sum
         self.limit = float(np.finfo(net.dtype).max) / 4
         self.still = np.zeros(runs, bool)
 
@@ -53,7 +53,7 @@ class CompiledStep(Step):
         factor = self.method.factor(step)
         lr = self.lr if factor == 1.0 else self.lr * factor
         arrays = self.gradients.exponent, alive, self.room, self.delta_squares, self.found, self.bound
-        self.largest, right = kernels.update(*self.shape, lr, *arrays)
+        self.bounds, right = kernels.update(*self.shape, lr, *arrays)
         if norms and not right:
             self._measure_with_care()
         return self.found.copy() if norms else None
@@ -90,7 +90,7 @@ class CompiledStep(Step):
             self.found[k - 1] = np.where(np.isnan(self.found[k - 1]), careful + exponent, self.found[k - 1])
 
     def broken(self) -> NDArray[np.bool] | None:
-        if self.largest < self.limit:
+        if self.bounds < self.limit:
             return None
         found = np.zeros(len(self.lr), bool)
         for arena in self.parameters.arenas:

@@ -55,7 +55,7 @@ def _tanh(x: Any) -> Any:
         return math.tanh(x)
 
     def ratio(x: Any) -> Any:
-        x = min(x, END)  # not min and max, so that NaN stays NaN and the loop is one of vectors
+        x = min(x, END)  # with the constant in the second place: what is not a number in the first comes back
         x = max(x, -END)
         t = x * x
         p = P0 + t * (P1 + t * (P2 + t * (P3 + t * (P4 + t * (P5 + t * P6)))))
@@ -289,10 +289,10 @@ def descend_bias(table: Any, sizes: Any, batch: int, r: int, k: int, rate: Any, 
 def update(table: Any, sizes: Any, batch: int, lr: Any, exponent: Any, moves: Any, room: Any, deltas: Any, log2_grad: Any, bound: Any) -> Any:
     """W <- W - lr a^T delta and b <- b - lr (sum of delta) for the runs that move; log2 of the gradients' norms, (depth, R).
 
-    `bound` (depth, R) grows by the norm of what is added: no parameter is larger.  The largest of them is returned, NaN if there is one; and
-    whether all norms are right, those that are not being NaN.
+    `bound` (depth, R) grows by the norm of what is added: no parameter is larger.  Their sum is returned, NaN where one of them is (the largest
+    would not be); and whether all norms are right, those that are not being NaN.
     """
-    largest, right = 0.0, True
+    total, right = 0.0, True
     low, high = (LOWEST, HIGHEST) if room.itemsize == 4 else (LOWEST64, HIGHEST64)
     for r in range(lr.size):
         for k in range(1, sizes.size):
@@ -309,5 +309,5 @@ def update(table: Any, sizes: Any, batch: int, lr: Any, exponent: Any, moves: An
                 added += math.sqrt(batch * deltas[k - 1, r])
             if moves[r]:
                 bound[k - 1, r] += rate * added
-                largest = max(largest, bound[k - 1, r])
-    return largest, right
+                total += bound[k - 1, r]
+    return total, right

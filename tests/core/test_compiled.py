@@ -15,7 +15,7 @@ from bpexp.core.engines import CODES, ENGINES, NEEDS, step_class
 from bpexp.core.losses import LOSSES
 from bpexp.core.network import Architecture, Parameters
 from bpexp.core.step import Step
-from tests.core.nets import DTYPES, architecture, draw, epsilon, make_task, probabilities, samples, train
+from tests.core.nets import DTYPES, architecture, broken_runs, draw, epsilon, make_task, probabilities, samples, train
 from tests.core.test_norms import in_float64
 from tests.core.test_shapes import assert_same
 
@@ -138,6 +138,27 @@ def test_weights_that_are_not_finite_are_found() -> None:
     assert found.diverged_at == expected.diverged_at
     finite: Float64s = np.array([np.isfinite(W).all() for W in found.weights])
     assert finite.all() == np.all([np.isfinite(W).all() for W in expected.weights])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("lost", [0, 1])
+def test_weights_that_are_not_numbers_are_found_behind_a_finite_loss(lost: int, engine: str) -> None:
+    """One of two runs has an activation that is infinite and a delta that is 0: the output is 1, as it is to be, and 0 times infinity is no number."""
+    net = architecture([3, 4, 4, 1], "linear", "sigmoid", dtype=np.float32)
+    parameters = draw(net, [1, 2])
+    step = step_class(engine)(net, LOSSES["squared_error"], Method(), 1, parameters, np.array([0.1, 0.1]))
+    alive = np.ones(2, bool)
+    with np.errstate(all="ignore"):
+        for number in range(3):
+            step.neurons.a[0][:], step.targets[:] = 1.0, 1.0
+            if number == 2:
+                for W in parameters.W[1:]:
+                    W[lost] = 1e30
+            step.forward()
+            step.backward(alive)
+            step.update(number, alive)
+            assert np.isfinite(step.value).all()
+            assert broken_runs(step) == [number == 2 and run == lost for run in range(2)]
 
 
 WRONG = {
