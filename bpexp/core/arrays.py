@@ -5,12 +5,13 @@ is kept as x * 2**e with an integer exponent e per run: multiplying by a power o
 the exponent costs no accuracy.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["Array", "Float64s", "Ints", "columns", "flat", "log2_norm", "pull_into_range", "square_sum", "storage", "turned"]
+__all__ = ["Array", "Float64s", "Ints", "columns", "flat", "log2_norm", "log2_norms", "pull_into_range", "square_sum", "storage", "turned"]
 
 Array = NDArray[np.floating[Any]]
 Float64s = NDArray[np.float64]
@@ -58,6 +59,11 @@ def log2_norm(x: Array, exponents: Ints | int = 0) -> Float64s:
     squares, scale = square_sum(x)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(0.5 * np.log2(squares) + scale + exponents, dtype=np.float64)
+
+
+def log2_norms(layers: Sequence[Array]) -> Float64s:
+    """The same of one array (R, …) per layer: (layers, R)."""
+    return np.array([log2_norm(x) for x in layers])
 
 
 def square_sum(x: Array) -> tuple[Float64s, Ints]:

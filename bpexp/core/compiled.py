@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpexp.core import kernels
-from bpexp.core.arrays import Array, Float64s, Ints, flat, log2_norm
+from bpexp.core.arrays import Array, Float64s, Ints, log2_norm, log2_norms
 from bpexp.core.descent import Method
 from bpexp.core.engines import CODES
 from bpexp.core.losses import Loss
-from bpexp.core.network import Architecture, Parameters
-from bpexp.core.norms import safe
+from bpexp.core.network import Architecture, Operation, Parameters
 from bpexp.core.step import Step
+from bpexp.core.tape import Plain
 
 __all__ = ["CompiledStep"]
 
@@ -25,6 +25,7 @@ class CompiledStep(Step):
 
     def __init__(self, net: Architecture, loss: Loss, method: Method, batch: int, parameters: Parameters, lr: Float64s) -> None:
         super().__init__(net, loss, method, batch, parameters, lr)
+        self.layerwise = None
         runs = len(lr)
         self.lr, self.method = lr, method
         layers = [self.neurons.a, self.gradients.delta, parameters.W, parameters.b]
@@ -37,49 +38,35 @@ class CompiledStep(Step):
         self.codes: Ints = np.array([CODES.index(phi.name) for phi in (net.activation, net.output)])
         self.wanted = self.targets.swapaxes(1, 2)  # (R, outputs, B), as all arrays of neurons lie in memory
         self.room: Array = np.empty(int((sizes[1:] * sizes[:-1]).max()), net.dtype)
-        self.delta_squares, self.found, self.bound = np.empty((3, net.depth, runs))
+        self.found, self.bound = np.empty((2, net.depth, runs))
         self.bound[:] = np.inf  # of the first update: nothing is known yet
         self.bounds = np.inf  # their sum
         self.limit = float(np.finfo(net.dtype).max) / 4
         self.still = np.zeros(runs, bool)
 
+    def _written_down(self) -> tuple[list[Plain], list[Plain], list[tuple[Operation, list[Plain]]]]:
+        """There is nothing to repeat."""
+        return [], [], []
+
     def forward(self) -> None:
         kernels.forward(*self.shape, self.codes, self.wanted, self.value)
 
     def backward(self, alive: NDArray[np.bool]) -> None:  # noqa: ARG002 (a run that is not costs no more than one that is)
-        kernels.backward(*self.shape, self.codes, self.room, self.gradients.exponent, self.delta_squares)
+        kernels.backward(*self.shape, self.codes, self.room, self.gradients.exponent, self.deltas.squares)
 
     def update(self, step: int, alive: NDArray[np.bool], *, norms: bool = False) -> Float64s | None:
         factor = self.method.factor(step)
         lr = self.lr if factor == 1.0 else self.lr * factor
-        arrays = self.gradients.exponent, alive, self.room, self.delta_squares, self.found, self.bound
+        arrays = self.gradients.exponent, alive, self.room, self.deltas.squares, self.found, self.bound
         self.bounds, right = kernels.update(*self.shape, lr, *arrays)
         if norms and not right:
             self._measure_with_care()
         return self.found.copy() if norms else None
 
-    def descend(self, step: int, alive: NDArray[np.bool], *, norms: bool = False) -> Float64s | None:
-        self.backward(alive)
-        return self.update(step, alive, norms=norms)
-
-    def watched_update(self, step: int, alive: NDArray[np.bool]) -> tuple[Float64s, Float64s]:
-        found, before = self.log2_grad(), [W.copy() for W in self.parameters.W[1:]]
-        self.update(step, alive)
-        return found, np.array([log2_norm(np.subtract(W, old, out=old)) for W, old in zip(self.parameters.W[1:], before, strict=True)])
-
     def log2_grad(self) -> Float64s:
         found = self.update(0, self.still, norms=True)
         assert found is not None
         return found
-
-    def log2_delta(self) -> Float64s:
-        found, exponent = np.empty_like(self.delta_squares), self.gradients.exponent[:, 1:].T
-        right = safe(self.delta_squares, self.room.dtype)
-        np.log2(self.delta_squares, out=found, where=right)
-        found *= 0.5
-        for k in map(int, np.flatnonzero(~right.all(axis=1)) + 1):
-            found[k - 1] = np.where(right[k - 1], found[k - 1], log2_norm(self.gradients.delta[k]))
-        return found + exponent
 
     def _measure_with_care(self) -> None:
         """Fill in the norms of gradients that lie too near the ends of the dtype's range to be squared."""
@@ -92,10 +79,7 @@ class CompiledStep(Step):
     def broken(self) -> NDArray[np.bool] | None:
         if self.bounds < self.limit:
             return None
-        found = np.zeros(len(self.lr), bool)
-        for arena in self.parameters.arenas:
-            found |= ~np.isfinite(flat(arena.values)).all(axis=1)
-        self.bound[:] = np.exp2([log2_norm(W) for W in self.parameters.W[1:]])
-        for k, b in enumerate(self.parameters.b[1:]):
-            self.bound[k] += np.exp2(log2_norm(b))
-        return found
+        self.bound[:] = np.exp2(log2_norms(self.parameters.W[1:]))
+        if self.net.bias:
+            self.bound += np.exp2(log2_norms(self.parameters.b[1:]))
+        return ~self.parameters.finite()

@@ -13,7 +13,7 @@ from math import isfinite, nan
 import numpy as np
 from numpy.typing import NDArray
 
-from bpexp.core.arrays import Array, Float64s, Ints, flat, square_sum
+from bpexp.core.arrays import Array, Float64s, Ints, square_sum
 from bpexp.core.network import Arena, Gradients, Parameters
 from bpexp.core.optimizers import OPTIMIZERS, Block, Optimizer, clip_factor
 
@@ -58,7 +58,7 @@ class Descent:
     """Updates `parameters` in place from `gradients`, whose buffers it uses up; `lr` (R,) are the runs' learning rates."""
 
     def __init__(self, method: Method, parameters: Parameters, gradients: Gradients, lr: Float64s) -> None:
-        self.method, self.gradients = method, gradients
+        self.method, self.parameters, self.gradients = method, parameters, gradients
         self.lr64: Float64s = lr[:, None]
         self.lr: Array = np.empty((len(lr), 1, 1, 1), gradients.ones.dtype)
         self.factor, self.scheduled = nan, self.lr64  # the schedule's last factor, the learning rates times it
@@ -72,8 +72,7 @@ class Descent:
         ends = np.cumsum([0, *(len(arena.layers) for arena in arenas)])
         self.squares: Array = np.zeros((len(lr), ends[-1]), self.lr.dtype)  # of all layers' weights, of all kinds
         parts = [self.squares[:, start:end] for start, end in pairwise(ends)]
-        self.weights = [arena.values.reshape(*arena.values.shape[:2], -1) for arena in arenas]
-        self.rows = list(zip(self.weights, parts, strict=True))
+        self.rows = [(arena.values.reshape(*arena.values.shape[:2], -1), part) for arena, part in zip(arenas, parts, strict=True)]
         self.rule = partial(method.optimizer.rule, **method.keys)
 
     def _block(self, weights: Arena, gradient: Arena, moments: tuple[Array, ...], scale: Scale) -> Block:
@@ -110,13 +109,12 @@ class Descent:
         return mantissa[:, None], exponent[:, None]
 
     def broken(self) -> NDArray[np.bool] | None:
-        """Which runs have a parameter that is not finite, of those that are updated here; None where none has, a sum of squares being finite."""
+        """Which runs have a parameter that is not finite; None where none of those updated here has, a sum of squares being finite."""
         for rows, squares in self.rows:
             np.vecdot(rows, rows, squares)
         if isfinite(np.add.reduce(self.squares, None)):
             return None
-        finite = [np.isfinite(flat(weights)).all(axis=1) for weights in self.weights]
-        return ~np.asarray(np.logical_and.reduce(finite))
+        return ~self.parameters.finite()
 
     def clear(self, runs: NDArray[np.bool]) -> None:
         """Forget the moments of runs that have diverged."""

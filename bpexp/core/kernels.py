@@ -78,14 +78,6 @@ def pointer(context: Any, address: Any) -> Any:  # noqa: ARG001 (numba's protoco
 
 
 @njit(**SUMS)
-def square_sum(x: Any) -> Any:
-    total = x[0] * x[0]
-    for i in range(1, x.size):
-        total += x[i] * x[i]
-    return total
-
-
-@njit(**SUMS)
 def dot(x: Any, y: Any) -> Any:
     total = x[0] * y[0]
     for i in range(1, x.size):
@@ -201,7 +193,7 @@ def forward(table: Any, sizes: Any, batch: int, codes: Any, y: Any, value: Any) 
 @njit(**OPTIONS)
 def settle(delta: Any, exponent: Any, k: int) -> Any:
     """Bring a layer's deltas near 1 by a power of two, and note it; the sum of their squares after it."""
-    square = square_sum(delta)
+    square = dot(delta, delta)
     if LOW <= square <= HIGH or math.isnan(square):
         return square
     peak = type(delta[0])(0)
@@ -213,7 +205,7 @@ def settle(delta: Any, exponent: Any, k: int) -> Any:
     for i in range(delta.size):
         delta[i] = math.ldexp(delta[i], -taken)
     exponent[k] += taken
-    return square_sum(delta)
+    return dot(delta, delta)
 
 
 @njit(cache=True, **OPTIONS)
@@ -264,14 +256,14 @@ def descend(table: Any, sizes: Any, batch: int, r: int, k: int, rate: Any, room:
         if rate != 0:
             for i in range(flat.size):
                 flat[i] -= rate * found[i]
-        return square_sum(found)
+        return dot(found, found)
     a, delta = carray(pointer(table[0, r, k - 1]), n_in, room.dtype), carray(pointer(table[1, r, k]), n_out, room.dtype)
     if rate != 0:
         for i in range(n_in):
             scaled = rate * a[i]
             for j in range(n_out):
                 W[i, j] -= scaled * delta[j]
-    return square_sum(a)
+    return dot(a, a)
 
 
 @njit(**OPTIONS)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import blas
 
-from bpexp.core.arrays import Array, Float64s, flat, log2_norm
+from bpexp.core.arrays import Array, Float64s, flat, log2_norm, log2_norms
 from bpexp.core.descent import Method
 from bpexp.core.network import Architecture, Gradients, Neurons, Parameters
 from bpexp.core.norms import Norms, safe
@@ -45,7 +45,7 @@ class Layerwise:
         batch = neurons.shape[1]
         self.room: dict[tuple[int, ...], Array] = {W.shape: np.empty(W.shape[1:], net.dtype) for W in parameters.W[1:]}
         self.added = [ADDED * batch <= min(net.sizes[k - 1 : k + 1]) for k in net.layers]
-        self.bound = self._weight_norms()  # (depth, R): no weight is larger
+        self.bound: Float64s = np.exp2(log2_norms(parameters.W[1:]))  # (depth, R): no weight is larger
         self.limit = float(np.finfo(net.dtype).max) / 2
 
     def log2_grad(self) -> Float64s:
@@ -127,11 +127,8 @@ class Layerwise:
         self.bound += rate.T * np.sqrt(inputs.squares, dtype=np.float64) * np.sqrt(deltas.squares, dtype=np.float64)
         if self.bound.max() < self.limit:  # false for NaN too
             return None
-        self.bound = self._weight_norms()
+        self.bound = np.exp2(log2_norms(self.parameters.W[1:]))
         return np.asarray(~np.isfinite(self.bound).all(axis=0))
-
-    def _weight_norms(self) -> Float64s:
-        return np.asarray(np.exp2([log2_norm(W) for W in self.parameters.W[1:]]))
 
 
 def log2_of(x: Array) -> float:

@@ -35,10 +35,10 @@ from itertools import groupby
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
 from bpexp.core.activations import ACTIVATIONS, Activation
-from bpexp.core.arrays import Array, Ints, columns, pull_into_range
+from bpexp.core.arrays import Array, Ints, columns, flat, pull_into_range
 
 __all__ = ["Architecture", "Arena", "Entry", "Gradients", "Neurons", "Operation", "Parameters", "backward", "forward", "nothing"]
 
@@ -225,6 +225,10 @@ class Parameters:
         self.W: list[Array] = [empty, *self.arrays.get("W", {}).values()]
         self.b: list[Array] = [empty, *self.arrays.get("b", {}).values()]
         self.WT: list[Array] = [empty, *(W.swapaxes(1, 2) for W in self.W[1:])]
+
+    def finite(self) -> NDArray[np.bool]:
+        """Of which runs all trained numbers are finite."""
+        return np.asarray(np.logical_and.reduce([np.isfinite(flat(arena.values)).all(axis=1) for arena in self.arenas]))
 
 
 class Neurons:

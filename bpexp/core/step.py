@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bpexp.core.arrays import Array, Float64s, columns, flat, log2_norm
+from bpexp.core.arrays import Array, Float64s, columns, flat, log2_norms
 from bpexp.core.descent import Descent, Method
 from bpexp.core.layerwise import Layerwise, wide
 from bpexp.core.losses import Loss
@@ -114,7 +114,7 @@ class Step:
             return found + self.gradients.exponent[:, 1:].T, change
         found, before = self.log2_grad(), [W.copy() for W in self.parameters.W[1:]]
         self.update(step, alive)
-        return found, np.array([log2_norm(np.subtract(W, old, out=old)) for W, old in zip(self.parameters.W[1:], before, strict=True)])
+        return found, log2_norms([np.subtract(W, old, out=old) for W, old in zip(self.parameters.W[1:], before, strict=True)])
 
     def broken(self) -> NDArray[np.bool] | None:
         """Which runs have a weight that is not finite; None where none has."""

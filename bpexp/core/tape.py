@@ -58,10 +58,8 @@ class Traced(np.ndarray):
 
     def __array_function__(self, function: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
         if function is np.copyto:
-            target, source = args
-            self.tape.calls.append(
-                Call(np.copyto, (untraced(target), untraced(source)), untraced(target), {k: untraced(v) for k, v in kwargs.items()})
-            )
+            target, source = map(untraced, args)
+            self.tape.calls.append(Call(np.copyto, (target, source), target, {key: untraced(value) for key, value in kwargs.items()}))
             return None
         if function is np.empty_like:
             return self.tape.traced(self.tape.place(np.empty_like(untraced(args[0]), **kwargs)))

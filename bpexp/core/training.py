@@ -12,7 +12,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from bpexp.core.arrays import Array, Float64s, Ints, log2_norm
+from bpexp.core.arrays import Array, Float64s, Ints, log2_norms
 from bpexp.core.descent import Method
 from bpexp.core.engines import step_class
 from bpexp.core.losses import Loss
@@ -141,7 +141,7 @@ class Training:
     def _probe(self, index: int, step: int, *, update: bool) -> None:
         """Look at every layer, before the update and after it."""
         task, now = self.task, self.step
-        delta, weight = now.log2_delta(), np.array([log2_norm(W) for W in self.parameters.W[1:]])
+        delta, weight = now.log2_delta(), log2_norms(self.parameters.W[1:])
         grad, change = now.watched_update(step, self.alive) if update else (now.log2_grad(), None)
         moment = Moment(task.net, now.neurons, self.lr, grad, delta, weight, change)
         for probe in PROBES.values():

@@ -143,7 +143,7 @@ def test_weights_that_are_not_finite_are_found() -> None:
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("lost", [0, 1])
 def test_weights_that_are_not_numbers_are_found_behind_a_finite_loss(lost: int, engine: str) -> None:
-    """One of two runs has an activation that is infinite and a delta that is 0: the output is 1, as it is to be, and 0 times infinity is no number."""
+    """One of two runs has an infinite activation and a delta of 0, its output being the target: 0 times infinity is no number."""
     net = architecture([3, 4, 4, 1], "linear", "sigmoid", dtype=np.float32)
     parameters = draw(net, [1, 2])
     step = step_class(engine)(net, LOSSES["squared_error"], Method(), 1, parameters, np.array([0.1, 0.1]))
