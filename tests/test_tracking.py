@@ -23,14 +23,6 @@ from bpexp.tracking.store import Store, connect, exists, resolve
 from tests.cli import environment, query
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    folder = tmp_path_factory.mktemp("store")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)  # where MLflow puts the artifacts
-        return connect(resolve(None, folder), "bpexp")
-
-
 def trained(**changes: object) -> tuple[Run, Records]:
     settings: dict[str, object] = {"depth": 4, "width": 6, "steps": 30} | changes
     prepared = prepare(check(RunConfig(**settings)))  # type: ignore[arg-type]

@@ -24,19 +24,11 @@ from bpexp.experiment import NullSink, Run, prepare, run, run_stack
 from bpexp.tracking import writer as module
 from bpexp.tracking.backend import Client
 from bpexp.tracking.sink import MlflowSink
-from bpexp.tracking.store import Store, connect, resolve
+from bpexp.tracking.store import Store, connect
 from bpexp.tracking.writer import Writer
 from tests.cli import environment, query
 
 METRICS = "select key, step, value from metrics where run_uuid = ? and key <> 'summary/step_seconds' order by key, step, value"
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    folder = tmp_path_factory.mktemp("store")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)  # where MLflow puts the artifacts
-        return connect(resolve(None, folder), "bpexp")
 
 
 def prepared(count: int = 1) -> list[Run]:

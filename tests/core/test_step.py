@@ -288,6 +288,18 @@ def assert_alone(
 JUMPS = [*((dtype, factor) for dtype in DTYPES for factor in (1e-15, 1e-12, 1e12, 1e15)), (np.float64, 1e-157)]  # squares of the last are subnormal
 
 
+def assert_norms_of_steps(
+    net: Architecture, parameters: Parameters, data: Iterable[tuple[Array, Array]], change: Callable[[Parameters, int], None]
+) -> None:
+    """Of every step, with the parameters changed before it."""
+    step = None
+    for number, (x, y) in enumerate(data):
+        step = step or begin(net, parameters, [1e-30] * len(x), x.shape[1])
+        change(parameters, number)
+        assert_norms(step, take(step, x, y), 1e-5 if net.dtype == np.float32 else 1e-12)
+        step.update(number, everyone(step))
+
+
 @pytest.mark.parametrize(("dtype", "factor"), JUMPS)
 @pytest.mark.parametrize("batch", [1, 6])
 def test_a_jump_is_caught_in_its_own_step(batch: int, dtype: type, factor: float) -> None:
@@ -297,11 +309,7 @@ def test_a_jump_is_caught_in_its_own_step(batch: int, dtype: type, factor: float
     change = scaled_layer(12, factor, at=3, run=1)
     before = twin(net, parameters)
     follow(net, parameters, batches(net, 3, batch, 6), change=change, lr=1e-30)
-    step = begin(net, before, [1e-30] * 3, batch)
-    for number, (x, y) in enumerate(batches(net, 3, batch, 6)):
-        change(before, number)
-        assert_norms(step, take(step, x, y), 1e-5 if dtype is np.float32 else 1e-12)
-        step.update(number, everyone(step))
+    assert_norms_of_steps(net, before, batches(net, 3, batch, 6), change)
 
 
 @pytest.mark.parametrize("factor", [1e-15, 1e15])
@@ -375,11 +383,7 @@ def test_dead_layers_and_their_revival(batch: int, life: str, size: float, dtype
     change = biased(3, LIVES[life])
     other = twin(net, parameters)
     follow(net, parameters, batches(net, 2, batch, 7), change=change, lr=1e-3)
-    step = begin(net, other, [1e-30] * 2, batch)
-    for number, (x, y) in enumerate(batches(net, 2, batch, 7)):
-        change(other, number)
-        assert_norms(step, take(step, x, y), 1e-5 if dtype is np.float32 else 1e-12)
-        step.update(number, everyone(step))
+    assert_norms_of_steps(net, other, batches(net, 2, batch, 7), change)
 
 
 def test_a_run_that_stays_dead_is_measured_once() -> None:
