@@ -23,7 +23,7 @@ from bpexp.config import GROUPS, ConfigError, Fault, blanks
 from bpexp.experiment import run
 from bpexp.sweep.gallery import alone
 from bpexp.sweep.help import help_text
-from bpexp.sweep.names import STUDY, config_dir, sort_words
+from bpexp.sweep.names import STUDY, config_dir, is_hydras, parse_word, short, sort_words
 from bpexp.sweep.reading import read
 from bpexp.tracking.notes import Ended, table_row
 
@@ -62,21 +62,28 @@ def _check_words(arguments: Namespace) -> list[Fault]:
     sweep = _is_sweep(arguments)
     folders = _folders(arguments)
     good, faults = sort_words(arguments.overrides, folders, sweep=sweep)
+    plain = len(folders) == 1 and arguments.config_name is None and arguments.config_path is None
     if sweep:
+        whole = [word for word in good if is_hydras(key := parse_word(word).key_or_group) or key == STUDY]  # the same for all jobs
+        if plain and any(word for word in whole if not word.startswith(STUDY)):
+            _compose(folders[0], whole, faults)
         wrong = set(arguments.overrides) - set(good)
         sys.argv = [word for word in sys.argv if word not in wrong]
         return faults
-    plain = len(folders) == 1 and arguments.config_name is None and arguments.config_path is None
     if plain and arguments.cfg is None:  # before Hydra makes a folder for the run
-        try:
-            with hydra.initialize_config_dir(str(folders[0]), version_base="1.3"):
-                composed = hydra.compose("config", good)
-        except HydraException as error:  # what only Hydra knows: its own keys, `group@package=option`
-            raise ConfigError([*faults, Fault(" ".join(good), "", str(error).splitlines()[0])]) from None
-        faults += _lone_faults(composed, store=not faults)
+        faults += _lone_faults(_compose(folders[0], good, faults), store=not faults)
     if faults:
         raise ConfigError(faults)
     return []
+
+
+def _compose(folder: Path, words: list[str], faults: list[Fault]) -> DictConfig:
+    """Raises `ConfigError` with the faults there are and what only Hydra knows: its own keys, `group@package=option`."""
+    try:
+        with hydra.initialize_config_dir(str(folder), version_base="1.3"):
+            return hydra.compose("config", words)
+    except HydraException as error:
+        raise ConfigError([*faults, Fault(" ".join(words), "", short(error))]) from None
 
 
 def _folders(arguments: Namespace) -> list[Path]:
