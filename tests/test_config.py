@@ -37,10 +37,13 @@ BOUNDS: dict[str, tuple[tuple[Any, Any] | None, tuple[Any, Any] | None]] = {
     "blas_threads": ((1, 0), (1024, 1025)),
     "probe_points": ((3, 2), None),
     "data.seed": ((0, -1), (2**63 - 1, 2**63)),
-    "data.test_fraction": (ABOVE_0[0], (nextafter(1.0, 0.0), 1.0)),
+    "data.test_fraction": SHARE,
     "data.samples": ((4, 3), (10**9, 10**9 + 1)),
     "data.inputs": ((1, 0), (65_536, 65_537)),
+    "data.outputs": ((1, 0), (65_536, 65_537)),
     "data.classes": ((2, 1), (65_536, 65_537)),
+    "data.size": ((8, 7), (128, 129)),
+    "data.strength": ABOVE_0,
     "init.sigma_w2": ABOVE_0,
     "init.sigma_b2": ((0.0, -5e-324), (1.7e308, inf)),
     "optimizer.momentum": SHARE,
@@ -111,7 +114,7 @@ def other(key: str) -> Any:
     literals = [value for kind in kinds for value in get_args(kind) if value != default]
     made = {
         bool: not default,
-        int: (default or 4) + 1 if int in kinds else None,
+        int: (default or 7) + 1 if int in kinds else None,
         float: 0.5 * default if float in kinds and default else 0.25,
         list: ["grad_norm"],
         str: next((name for name in options(key) if name != default), f"{default or ''}x"),
@@ -184,7 +187,7 @@ def test_a_number_is_finite_and_may_be_whole(key: str) -> None:
         assert [fault.key for fault in faults(nested(key, value))] == [key]
     low, high = BOUNDS[key]
     inside = [whole for whole in (0, 1, 2) if low and high and low[0] <= whole <= high[0]]
-    assert inside or key == "data.test_fraction"  # between 0 and 1 there is none
+    assert inside
     for whole in inside:
         value = flatten(changed(key, whole))[key]
         assert (value, type(value)) == (float(whole), float)
