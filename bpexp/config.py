@@ -172,6 +172,7 @@ class InitConfig:
     sigma_w2: Annotated[float, Strict(), Gt(0), Finite, Help("fan_in times the variance of a weight")] | None = None
     sigma_b2: Annotated[float, Strict(), Ge(0), Finite, Help("variance of a bias")] = 0.0
     orthogonal: Annotated[bool, Strict(), Help("whether the weights are orthogonal instead of Gaussian")] | None = None
+    gain: Annotated[float, Strict(), Gt(0), Finite, Help("what each neuron's one weight is")] | None = None
 
 
 @dataclass
@@ -230,6 +231,7 @@ class RunConfig:
     bias: Annotated[bool, Strict(), Help("whether neurons have a bias")] = False
     norm: Annotated[str, Strict(), _NORM, _NORM_CHECK, Help("normalization of the hidden layers' pre-activations")] = "none"
     lr: Annotated[float, Strict(), Gt(0), Finite, Help("learning rate")] = 3.0
+    output_lr: Annotated[float, Strict(), Gt(0), Finite, Help("learning rate of the output layer; null: lr")] | None = None
     steps: Annotated[int, Strict(), Ge(1), Le(MAX_STEPS), Help("updates of the weights")] = 1000
     batch_size: Annotated[int, Strict(), Ge(1)] | Literal["full"] = 32
     seed: Annotated[int, Strict(), Ge(0), Le(MAX_SEED), Help("of the weights and of the order of samples")] = 0
