@@ -61,9 +61,9 @@ def zeros(_rng: Generator, n_in: int, n_out: int) -> Float64s:
     return np.zeros((n_in, n_out))
 
 
-def identity(_rng: Generator, n_in: int, n_out: int) -> Float64s:
-    """1 where i = j, else 0, also if W is not square; takes no random numbers."""
-    return np.eye(n_in, n_out)
+def identity(_rng: Generator, n_in: int, n_out: int, gain: float = 1.0) -> Float64s:
+    """`gain` where i = j, else 0, also if W is not square; takes no random numbers.  A linear net's product of weights is gain^depth I."""
+    return gain * np.eye(n_in, n_out)
 
 
 def _uniform(rng: Generator, n_in: int, n_out: int, variance: float) -> Float64s:
@@ -150,10 +150,10 @@ INITIALIZERS: dict[str, Initializer] = {
         ),
         Initializer(
             identity,
-            equation="W[i, j] = 1 where i = j, else 0",
-            effect="Each neuron hands its delta to the one of the same number, times φ' alone: nothing is mixed, and with linear or active relu "
-            "neurons nothing is lost.",
-            source="Le, Jaitly & Hinton 2015",
+            equation="W[i, j] = gain where i = j, else 0",
+            effect="Each neuron hands its delta to the one of the same number, times gain φ': nothing is mixed, and with a gain of 1 and linear or "
+            "active relu neurons nothing is lost.",
+            source="Le, Jaitly & Hinton 2015, whose gain is 1",
         ),
         Initializer(
             standard,

@@ -79,6 +79,13 @@ def test_what_is_not_random_is_exactly_its_matrix(name: str, shape: tuple[int, i
     assert rng.random() == np.random.default_rng(7).random()
 
 
+@pytest.mark.parametrize("shape", [(3, 3), (2, 5), (5, 2), (1, 1)], ids=str)
+def test_the_identity_has_its_gain_on_the_diagonal(shape: tuple[int, int]) -> None:
+    W = matrix("identity", shape, {"gain": 0.3})
+    assert (np.diagonal(W) == 0.3).all()
+    assert np.count_nonzero(W) == min(shape)
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize(("name", "scale", "variance"), cases(), ids=lambda value: str(value) if isinstance(value, str | dict) else "")
 def test_mean_is_zero_and_variance_its_formula(name: str, scale: dict[str, float], variance: Formula | None, shape: tuple[int, int]) -> None:
