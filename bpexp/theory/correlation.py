@@ -7,7 +7,7 @@ where chi > 1 even near ones are drawn apart (the chaotic phase).  Near c = 1 wh
 
 from bpexp.core.activations import Activation
 from bpexp.theory.gaussian import gaussian_mean_of_pair, gaussian_spread
-from bpexp.theory.variance import chi, fixed_point, mean_square, outputs, root, slopes, variance_map
+from bpexp.theory.variance import ROUNDING, chi, fixed_point, mean_square, outputs, root, slopes, variance_map
 
 __all__ = ["correlation_fixed_point", "correlation_map", "correlation_slope", "distance_fixed_point", "spread_factor"]
 
@@ -56,7 +56,7 @@ def distance_fixed_point(phi: Activation, sigma_w2: float, sigma_b2: float) -> f
     def growth(distance: float) -> float:
         return spread_factor(phi, sigma_w2, q, distance) - 1.0
 
-    if growth(1.0) > -MARGIN * MARGIN:  # phi is odd and there are no biases: samples end up uncorrelated
+    if growth(1.0) > -ROUNDING:  # C(0) = 0, for phi is odd and there are no biases: samples end up uncorrelated
         return 1.0
     return root(growth, NEAR / 2.0, 1.0)
 

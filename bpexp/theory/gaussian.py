@@ -11,6 +11,7 @@ from math import atan2, ceil, log2, pi, sqrt
 import numpy as np
 
 from bpexp.core.arrays import Float64s
+from bpexp.theory.arguments import check
 
 __all__ = ["gaussian_mean", "gaussian_mean_of_pair", "gaussian_spread"]
 
@@ -51,8 +52,7 @@ def gaussian_mean(f: Callable[[Float64s], Float64s], q: float) -> float:
 
 def gaussian_mean_of_pair(f: Callable[[Float64s], Float64s], g: Callable[[Float64s], Float64s], q: float, c: float) -> float:
     """E[f(u1) g(u2)], u1 and u2 ~ N(0, q) with correlation c in [-1, 1]: to 1e-9 of E|f g| under the conditions of `gaussian_mean`."""
-    if not -1.0 <= c <= 1.0:
-        raise ValueError(f"c={c!r} must be a correlation: from -1 to 1")
+    check(-1.0 <= c <= 1.0, "c", c, "a correlation: from -1 to 1")
     return _mean_over_plane(lambda u1, u2: f(u1) * g(u2), q, 1.0 - c)
 
 
@@ -61,8 +61,7 @@ def gaussian_spread(f: Callable[[Float64s], Float64s], q: float, distance: float
 
     So it keeps its digits where the two are nearly alike: the relative error is about that of f, 1e-16, times |f| over |f(u1) - f(u2)|.
     """
-    if not 0.0 <= distance <= 2.0:
-        raise ValueError(f"distance={distance!r} must be 1 minus a correlation: from 0 to 2")
+    check(0.0 <= distance <= 2.0, "distance", distance, "1 minus a correlation: from 0 to 2")
     return _mean_over_plane(lambda u1, u2: 0.5 * (f(u1) - f(u2)) ** 2, q, distance)
 
 
