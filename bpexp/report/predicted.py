@@ -85,8 +85,8 @@ class Slope:
     theory: float
 
     def __str__(self) -> str:
-        around = "" if self.error is None else f" ± {words.number(self.error, 2)}"
-        return f"measured {words.number(self.measured)}{around}, theory {words.number(self.theory)}"
+        around = "" if self.error is None else f" ± {_decimals(self.error)}"
+        return f"measured {_decimals(self.measured)}{around}, theory {_decimals(self.theory)}"
 
     @classmethod
     def of(cls, measured: "Sequence[float] | pd.Series[float]", theory: float | None) -> "Slope | None":
@@ -94,6 +94,11 @@ class Slope:
             return None
         error = float(np.std(measured, ddof=1) / np.sqrt(len(measured))) if len(measured) > 1 else None
         return cls(float(np.mean(measured)), error, theory)
+
+
+def _decimals(x: float) -> str:
+    """A number of decades as far as it can be told: 0.0001 a layer is a hundredth of one over 100 layers."""
+    return f"{round(x, 4) + 0.0:.4f}".removesuffix("0").replace("-", words.MINUS)
 
 
 def slope(study: Study, setting: Setting, column: str) -> Slope | None:
