@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 
 from bpexp.config import ConfigError, RunConfig, nested, parse
 from bpexp.core.arrays import Float64s
@@ -19,6 +20,7 @@ from bpexp.report.selection import Key, Setting, Study
 
 __all__ = ["NOTE", "Slope", "anchored_line", "draw_theory", "predicted", "slope", "slopes_sentence", "theory_handle"]
 
+HALO = [withStroke(linewidth=2.4, foreground="white")]  # so that its dashes are seen on a dark line
 LINE: dict[str, Any] = {
     "color": "#222222",
     "linestyle": (0, (5, 3)),
@@ -57,7 +59,7 @@ def draw_theory(ax: Axes, x: Sequence[float] | Float64s, y: Sequence[float] | Fl
     """A line of theory's, and whether there is anything of it."""
     known = np.isfinite(np.asarray(y, np.float64))
     if known.any():
-        ax.plot(np.asarray(x), np.where(known, y, np.nan), label="theory", **LINE)
+        ax.plot(np.asarray(x), np.where(known, y, np.nan), label="theory", path_effects=HALO, **LINE)
     return bool(known.any())
 
 

@@ -61,23 +61,24 @@ def _drawn(net: "Net", folder: Path) -> Iterator[Path]:
 
 
 def show(title: str, parts: "Sequence[Section]") -> None:
-    """The table on the screen; in a pipe plain, and wide enough for a line per row."""
+    """The table on the screen; plain, and wide enough for a line per row, where it is no terminal."""
     from rich.console import Console
     from rich.table import Table
 
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         console.width = PIPED_WIDTH
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("symbol", no_wrap=True)
-    table.add_column("value", no_wrap=True)
-    table.add_column("what it is", overflow="fold", ratio=3 if console.is_terminal else None)
-    table.add_column("equation, source", overflow="fold", style="dim", ratio=2 if console.is_terminal else None)
+    rows = [row for part in parts for row in part.rows]
+    symbols, values, names = (max(len(getattr(row, name)) for row in rows) for name in ("symbol", "value", "name"))
+    console.print(title)
     for part in parts:
-        table.add_row()
-        table.add_row(part.title, style="bold")
+        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0), expand=console.is_terminal)
+        table.add_column(no_wrap=True, min_width=symbols)
+        table.add_column(no_wrap=True, min_width=values)
+        table.add_column(ratio=1, min_width=None if console.is_terminal else names)
+        table.add_column(ratio=1, style="dim")
         for row in part.rows:
             table.add_row(row.symbol, row.value, row.name, row.source)
-    console.print(title)
-    console.print(table)
+        console.print(f"\n{part.title}", style="bold")
+        console.print(table)
     console.print()

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Net", "Row", "Section", "sections"]
 
-ROUNDING = 1e-13  # what is smaller beside 1 is 0
+DECIMALS = 10  # of what is a sum of logarithms: beyond lie the roundings of theory's means
 NONE = "none"
 
 
@@ -68,8 +68,8 @@ class Net:
     def file_name(self) -> str:
         """A name that tells all keys that the figure hangs on."""
         it = self.config
-        parts = [it.activation, f"w{it.sigma_w2!r}", f"b{it.sigma_b2!r}", f"q{it.q_input!r}", f"depth{it.depth}"]
-        return "-".join([*parts, *([f"width{it.width}"] if it.width else [])])
+        told = {"w": it.sigma_w2, "b": it.sigma_b2, "q": it.q_input, "depth": it.depth, "width": it.width}
+        return "-".join([it.activation, *(f"{key}{value!r}".removesuffix(".0") for key, value in told.items() if value is not None)])
 
     @cached_property
     def profile(self) -> Profile:
@@ -112,7 +112,12 @@ def digits(x: float) -> str:
     """Eight of them, without rounding errors around 0."""
     if not isfinite(x):
         return "∞" if x == inf else f"{words.MINUS}∞"
-    return f"{0.0 if abs(x) < ROUNDING else x:.8g}".replace("-", words.MINUS)
+    return f"{x:.8g}".replace("-", words.MINUS)
+
+
+def decades(x: float) -> str:
+    """A power of ten in digits."""
+    return digits(round(x, DECIMALS) + 0.0 if isfinite(x) else x)
 
 
 def _fixed_point(net: Net) -> Iterator[Row]:
@@ -128,12 +133,17 @@ def _fixed_point(net: Net) -> Iterator[Row]:
         yield Row("ξ_grad", digits(found.gradient_depth), f"layers in which ‖δ‖² {grows}", f"{words.MINUS}1/ln χ₁; Schoenholz et al. 2017, eq. 17")
         source = f"{words.MINUS}1/ln σw² E[φ'(u₁)φ'(u₂)] at c*; Schoenholz et al. 2017, eq. 9"
         yield Row("ξ_c", digits(found.correlation_depth), "layers in which the distance from c* falls to 1/e", source)
-        yield Row("s", digits(found.decades_per_layer), "decades that ‖δ‖ loses per layer", f"{words.MINUS}½ log10 χ₁")
+        yield Row("s", decades(found.decades_per_layer), "decades that ‖δ‖ loses per layer", f"{words.MINUS}½ log10 χ₁")
         yield from _narrow(net, found)
     try:
-        yield Row("σw² crit", digits(critical(net.phi, it.sigma_b2).sigma_w2), f"χ₁ = 1 for σb² = {it.sigma_b2:g}", "Schoenholz et al. 2017, sec. 3")
+        yield Row(
+            "σw² crit",
+            digits(critical(net.phi, it.sigma_b2).sigma_w2),
+            f"σw² at which χ₁ = 1, for σb² = {it.sigma_b2:g}",
+            "Schoenholz et al. 2017, sec. 3",
+        )
     except NoCriticalPointError as error:
-        yield Row("σw² crit", NONE, str(error).partition(": ")[2], "Schoenholz et al. 2017, sec. 3")
+        yield Row("σw² crit", NONE, f"σw² at which χ₁ = 1: {str(error).partition(': ')[2]}", "Schoenholz et al. 2017, sec. 3")
 
 
 def _narrow(net: Net, found: Settled) -> Iterator[Row]:
@@ -143,7 +153,7 @@ def _narrow(net: Net, found: Settled) -> Iterator[Row]:
     for kind, orthogonal in (("Gaussian", False), ("orthogonal", True)):
         lost = lost_per_layer(net.phi, it.sigma_w2, it.sigma_b2, found.q, it.width, orthogonal=orthogonal)
         name = f"the same in a typical net of {it.width:,} neurons per layer, {kind} weights"
-        yield Row(f"s({it.width})", digits(found.decades_per_layer + lost), name, "to the first order in 1/N (derived)")
+        yield Row(f"s({it.width})", decades(found.decades_per_layer + lost), name, "to the first order in 1/N (derived)")
 
 
 def _whole_net(net: Net) -> Iterator[Row]:
@@ -152,11 +162,11 @@ def _whole_net(net: Net) -> Iterator[Row]:
     for symbol, (line, name) in ends.items():
         change = float(line[0] - line[-1])
         source = "Π χ(q_k); Schoenholz et al. 2017" if symbol == "δ" else "‖a_{k-1}‖ ‖δ_k‖ of a sample"
-        yield Row(f"log10 {symbol}", digits(change), f"‖{name}_1‖/‖{name}_{it.depth}‖, root mean square over nets", source)
+        yield Row(f"log10 {symbol}", decades(change), f"‖{name}_1‖/‖{name}_{it.depth}‖, root mean square over nets", source)
         if lost is not None:
             taken = lost.delta if symbol == "δ" else lost.grad
             typical = change - float(taken[0] - taken[-1])
-            yield Row("", digits(typical), f"the same in a typical net of {it.width:,} neurons per layer", "to the first order in 1/N (derived)")
+            yield Row("", decades(typical), f"the same in a typical net of {it.width:,} neurons per layer", "to the first order in 1/N (derived)")
     yield Row(f"q_{it.depth}", digits(float(wide.q[-1])), "variance of z in the last layer", "Poole et al. 2016, eq. 3")
 
 
@@ -166,7 +176,7 @@ def _jacobian(net: Net) -> Iterator[Row]:
         return
     mean = 2.0 * float(wide.log10_delta[0] - wide.log10_delta[-1]) + log10(it.sigma_w2 * wide.chi[-1])  # a product that may be beyond float64
     paper = "Pennington et al. 2017"
-    yield Row("log10 E[s²]", digits(mean), "mean of the squared singular values", f"Π χ(q_k); {paper}")
+    yield Row("log10 E[s²]", decades(mean), "mean of the squared singular values", f"Π χ(q_k); {paper}")
     for kind, orthogonal, formula in (("Gaussian", False, "Σ κ(q_k)"), ("orthogonal", True, f"Σ (κ(q_k) {words.MINUS} 1)")):
         _, variance = squared_singular_values(net.phi, list(wide.q), it.sigma_w2, it.depth, orthogonal)
         yield Row("Var/E²", digits(variance), f"their variance over their squared mean, {kind} weights", f"{formula}; {paper}, for L well below N")
@@ -176,7 +186,12 @@ def _limits(net: Net) -> Iterator[Row]:
     it = net.config
     for dtype in ("float32", "float64"):
         at = input_lost_at(net.phi, it.sigma_w2, it.sigma_b2, dtype, q_input=it.q_input)
-        yield Row(dtype, NONE if at is None else f"layer {at:,}", "the first whose activations no longer tell the input, for rounding", "spread ∝ Π √χ (derived)")
+        yield Row(
+            dtype,
+            NONE if at is None else f"layer {at:,}",
+            "the first that has lost the input among its roundings",
+            "spread ∝ Π √χ (derived)",
+        )
     if it.width is None:
         return
     for dtype in ("float32", "float64"):
@@ -187,7 +202,8 @@ def _limits(net: Net) -> Iterator[Row]:
             (least.zero, net.profile.log10_grad_entry, "gradient whose entries are 0"),
         ):
             back = layers_until(floor, line)
-            yield Row(dtype, NONE if back is None else f"{back:,} back", f"first {name}, for ‖δ_{it.depth}‖ = 1", "the profile and IEEE 754")
+            if back is not None:
+                yield Row(dtype, f"{back:,} back", f"the first layer with a {name}, for ‖δ_{it.depth}‖ = 1", "the profile and IEEE 754")
 
 
 def _exact_laws(net: Net) -> Iterator[Row]:
@@ -195,9 +211,9 @@ def _exact_laws(net: Net) -> Iterator[Row]:
     if it.width is None or it.sigma_b2 or net.phi.name not in relu.GAINS:
         return
     if net.phi.name == "relu":
-        law = relu.log_norm_of_net([it.width] * it.depth, it.sigma_w2)
-        yield Row("E ln", digits(law.mean), "mean of ln ‖Jᵀu‖² over nets", "ln(σw²/N χ²_K), K ~ Bin(N, ½); Hanin 2018")
-        yield Row("Var ln", digits(law.variance), "its variance over nets", "the same; 5 Σ 1/N to the first order, Hanin & Nica 2019")
+        law = relu.log_norm_of_net([it.width] * (it.depth - 1), it.sigma_w2)
+        yield Row("E ln", digits(law.mean), f"mean over nets of ln ‖δ_1‖²/‖δ_{it.depth}‖²", "ln(σw²/N χ²_K), K ~ Bin(N, ½); Hanin 2018")
+        yield Row("Var ln", digits(law.variance), "its variance over nets", "the same; about 5 Σ 1/N, Hanin & Nica 2019")
     yield Row("g", digits(relu.sussillo_gain(it.width, net.phi)), "gain that keeps the typical norm, as published", "Sussillo & Abbott 2014")
     yield Row("g", digits(relu.exact_gain(it.width, net.phi)), "gain that keeps the typical norm, exactly", "E ln(g²/N χ²_K) = 0 (derived)")
 
@@ -205,4 +221,6 @@ def _exact_laws(net: Net) -> Iterator[Row]:
 def _plateaus(net: Net) -> Iterator[Row]:
     for loss in PLATEAUS:
         yield Row("L", digits(plateau(net.config.classes, loss)), f"{loss.replace('_', ' ')}, summed over outputs", "best constant output")
-    yield Row("L", digits(plateau(net.config.classes, "squared_error", per_class=True)), "squared error without the ½, mean over classes", "(1/C)(1 − 1/C)")
+    yield Row(
+        "L", digits(plateau(net.config.classes, "squared_error", per_class=True)), "squared error without the ½, mean over classes", "(1/C)(1 − 1/C)"
+    )
