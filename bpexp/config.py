@@ -55,6 +55,7 @@ __all__ = [
     "flatten",
     "full_key",
     "keys",
+    "nested",
     "parse",
     "solved",
     "takes_text",
@@ -358,6 +359,18 @@ def flatten(config: object) -> dict[str, Any]:
     for entry in fields(config):
         value = getattr(config, entry.name)
         found |= {f"{entry.name}.{key}": inner for key, inner in flatten(value).items()} if is_dataclass(value) else {entry.name: value}
+    return found
+
+
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by dotted key as nested ones, which `parse` takes: {"init.name": "he"} is {"init": {"name": "he"}}."""
+    found: dict[str, Any] = {}
+    for key, value in flat.items():
+        *groups, last = key.split(".")
+        at = found
+        for group in groups:
+            at = at.setdefault(group, {})
+        at[last] = value
     return found
 
 

@@ -22,7 +22,7 @@ from bpexp.report.picture import Table, style
 from bpexp.report.selection import SYMBOLS, Key, Study
 from bpexp.tracking.reader import Runs
 
-__all__ = ["Shown", "folder_name", "render", "save_text", "told", "write"]
+__all__ = ["Shown", "folder_name", "render", "save_figure", "save_text", "told", "write"]
 
 FORMATS: dict[str, dict[str, Any]] = {"png": {}, "svg": {"metadata": {"Date": None}}}
 ALWAYS_TOLD = ("depth", "width", "lr", "seed")  # of each run, besides what was swept
@@ -60,7 +60,7 @@ def write(runs: Runs, folder: Path) -> Iterator[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     study, pictures = Study(runs), []
     for entry, picture in draw(study):
-        yield from _save(picture.figure, folder, entry.name)
+        yield from save_figure(picture.figure, folder, entry.name)
         if picture.numbers is not None:
             yield _save_table(folder / f"{entry.name}.csv", picture.numbers)
         told = (_glued(picture.sentence), tuple(map(_glued, picture.notes)))
@@ -72,7 +72,7 @@ def write(runs: Runs, folder: Path) -> Iterator[Path]:
     yield save_text(folder / "index.html", render(study, pictures))
 
 
-def _save(figure: Figure, folder: Path, name: str) -> Iterator[Path]:
+def save_figure(figure: Figure, folder: Path, name: str) -> Iterator[Path]:
     for ending, options in FORMATS.items():
         path = folder / f"{name}.{ending}"
         with style():

@@ -39,6 +39,7 @@ __all__ = [
     "settled",
     "shifted_critical",
     "spread_factor",
+    "tanh_of_sigmoid",
     "variance_map",
     "width_correction",
 ]
@@ -122,6 +123,14 @@ def critical_line(phi: Activation, sigma_b2: float) -> float | None:
         return None
 
 
+def tanh_of_sigmoid(sigma_w2: float, sigma_b2: float) -> tuple[float, float]:
+    """The sigma_w2 and sigma_b2 of the tanh net that a sigmoid net is: sigma_w2/16 and sigma_w2/16 + sigma_b2/4, with q/4 for its q (derived).
+
+    With z = 2 z', sigmoid(z) = (1 + tanh z')/2, so z'[j] = sum_i W[i, j]/4 tanh z'[i] + (sum_i W[i, j]/4 + b[j]/2).
+    """
+    return sigma_w2 / 16.0, sigma_w2 / 16.0 + sigma_b2 / 4.0
+
+
 def _none(phi: Activation, sigma_b2: float, reason: str) -> NoCriticalPointError:
     return NoCriticalPointError(f"no sigma_w2 keeps gradients with activation={phi.name} and sigma_b2={sigma_b2:g}: {reason}")
 
@@ -169,7 +178,7 @@ def _depth(factor: float) -> float:
 
 
 def gradient_depth(phi: Activation, sigma_w2: float, sigma_b2: float) -> float:
-    """xi_grad = -1/ln chi at q*, in layers: ||delta||^2 falls to 1/e in so many (Schoenholz et al. 2017, eq. 17).
+    """xi_grad = -1/ln chi at q*, in layers: ||delta||^2 falls to 1/e in so many (Schoenholz et al. 2017, sec. 4).
 
     inf at criticality; negative where chi > 1: there ||delta||^2 grows e-fold in -xi_grad layers.
     """
@@ -177,7 +186,7 @@ def gradient_depth(phi: Activation, sigma_w2: float, sigma_b2: float) -> float:
 
 
 def correlation_depth(phi: Activation, sigma_w2: float, sigma_b2: float) -> float:
-    """xi_c = -1/ln of `correlation_slope` at c*, in layers: the distance from c* falls to 1/e in so many (Schoenholz et al. 2017, eq. 9).
+    """xi_c = -1/ln of `correlation_slope` at c*, in layers: the distance from c* falls to 1/e in so many (Schoenholz et al. 2017, sec. 3).
 
     c* attracts, so it is never negative; inf at criticality, and equal to xi_grad in the ordered phase, where c* = 1.
     """

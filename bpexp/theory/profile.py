@@ -54,6 +54,16 @@ class Profile:
         """The mean of log10 ||delta_k|| over nets of these widths."""
         return self.log10_delta - self.correction
 
+    @property
+    def log10_delta_entry(self) -> Float64s:
+        """The same for one neuron's delta: its root mean square."""
+        return self.log10_delta - 0.5 * np.log10(self.sizes[1:])
+
+    @property
+    def log10_grad_entry(self) -> Float64s:
+        """The same for one weight's gradient: its root mean square."""
+        return self.log10_grad - 0.5 * (np.log10(self.sizes[1:]) + np.log10(self.sizes[:-1]))
+
 
 def profile(
     phi: Activation,

@@ -33,7 +33,7 @@ def erf_slope(z: Float64s) -> Float64s:
 @given(q=QS, distance=DISTANCES)
 @settings(max_examples=25, deadline=None)
 def test_pairs_with_closed_forms(q: float, distance: float) -> None:
-    """Cho & Saul 2009, eqs. 4 to 6, and Williams 1997, eq. 11, with the angle from 1 - c, so that the expected values keep their digits as well."""
+    """Cho & Saul 2009 and Williams 1997, with the angle from 1 - c, so that the expected values keep their digits as well."""
     c = 1.0 - distance
     distance = 1.0 - c  # as it is known from c
     angle, rest = 2 * atan2(sqrt(distance), sqrt(2 - distance)), 2 * atan2(sqrt(2 - distance), sqrt(distance))
