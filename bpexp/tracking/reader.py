@@ -10,7 +10,7 @@ training step took, over the number of runs that took it together.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,16 @@ class Runs:
     sweep_id: str | None
     sweep_name: str
     experiment_id: str
+
+    @cached_property
+    def _by_run(self) -> dict[str, dict[str, pd.DataFrame]]:
+        return {}
+
+    def by_run(self, kind: str) -> dict[str, pd.DataFrame]:
+        """The curves, or layers, of each run that has some, by its id."""
+        if kind not in self._by_run:
+            self._by_run[kind] = {str(run_id): frame for run_id, frame in getattr(self, kind).groupby("run_id", sort=False)}
+        return self._by_run[kind]
 
 
 def load_runs(sweep: str | None = None, uri: str | None = None, experiment: str = "bpexp") -> Runs:
