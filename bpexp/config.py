@@ -59,6 +59,7 @@ __all__ = [
     "parse",
     "solved",
     "takes_text",
+    "takes_whole",
     "untracked",
     "written",
 ]
@@ -318,6 +319,12 @@ def takes_text(schema: type, key: str) -> bool:
     """Whether a key takes a text, so that what looks like a number (an id such as 12e4) is none."""
     hint = keys(schema).get(key)
     return str in (hint, *_metadata(hint))
+
+
+def takes_whole(key: str) -> bool:
+    """Whether a key of a run takes no other numbers than whole ones."""
+    parts = [(hint := keys(RunConfig)[key]), *_metadata(hint)]
+    return int in parts and float not in parts
 
 
 def _kind(hint: Any) -> str:

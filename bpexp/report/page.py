@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select_autoescape
 from matplotlib.figure import Figure
 
 from bpexp.cli import refuse
@@ -22,7 +22,7 @@ from bpexp.report.picture import Table, style
 from bpexp.report.selection import SYMBOLS, Key, Study
 from bpexp.tracking.reader import Runs
 
-__all__ = ["Shown", "folder_name", "render", "save_figure", "save_text", "told", "write"]
+__all__ = ["Shown", "folder_name", "glued", "render", "save_figure", "save_text", "template", "told", "write"]
 
 FORMATS: dict[str, dict[str, Any]] = {"png": {}, "svg": {"metadata": {"Date": None}}}
 ALWAYS_TOLD = ("depth", "width", "lr", "seed")  # of each run, besides what was swept
@@ -63,7 +63,7 @@ def write(runs: Runs, folder: Path) -> Iterator[Path]:
         yield from save_figure(picture.figure, folder, entry.name)
         if picture.numbers is not None:
             yield _save_table(folder / f"{entry.name}.csv", picture.numbers)
-        told = (_glued(picture.sentence), tuple(map(_glued, picture.notes)))
+        told = (glued(picture.sentence), tuple(map(glued, picture.notes)))
         pictures.append(Shown(entry.name, entry.title, *told, picture.tables, picture.numbers is not None))
     for name in {entry.name for entry in PICTURES} - {shown.name for shown in pictures}:
         for ending in (*FORMATS, "csv"):
@@ -102,8 +102,8 @@ def save_text(path: Path, text: str) -> Path:
 # ---------------------------------------------------------------------------------------------- the page
 
 
-def render(study: Study, pictures: Sequence[Shown]) -> str:
-    """The page that shows these pictures, and all runs in a table."""
+def template(name: str) -> Template:
+    """A page of `templates/`, which escapes what it is given."""
     environment = Environment(
         loader=PackageLoader("bpexp.report"),
         autoescape=select_autoescape(default=True, default_for_string=True),
@@ -111,8 +111,13 @@ def render(study: Study, pictures: Sequence[Shown]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    return environment.get_template(name)
+
+
+def render(study: Study, pictures: Sequence[Shown]) -> str:
+    """The page that shows these pictures, and all runs in a table."""
     columns = _columns(study)
-    return environment.get_template("index.html.j2").render(
+    return template("index.html.j2").render(
         name=study.runs.sweep_name,
         sweep_id=study.runs.sweep_id,
         experiment_id=study.runs.experiment_id,
@@ -126,7 +131,7 @@ def render(study: Study, pictures: Sequence[Shown]) -> str:
     )
 
 
-def _glued(text: str) -> str:
+def glued(text: str) -> str:
     """No line breaks between a symbol and its value."""
     return text.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
 

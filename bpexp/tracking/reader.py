@@ -11,6 +11,7 @@ what a run has not measured is missing (NaN) where others have, and `spectra` ha
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,16 @@ class Runs:
     sweep_name: str
     experiment_id: str
     spectra: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["run_id", *FRAMES["spectra"]]))
+
+    @cached_property
+    def _by_run(self) -> dict[str, dict[str, pd.DataFrame]]:
+        return {}
+
+    def by_run(self, kind: str) -> dict[str, pd.DataFrame]:
+        """The curves, or layers, of each run that has some, by its id."""
+        if kind not in self._by_run:
+            self._by_run[kind] = {str(run_id): frame for run_id, frame in getattr(self, kind).groupby("run_id", sort=False)}
+        return self._by_run[kind]
 
 
 def load_runs(sweep: str | None = None, uri: str | None = None, experiment: str = "bpexp", frames: Collection[str] = tuple(FRAMES)) -> Runs:

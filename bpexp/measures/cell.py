@@ -1,0 +1,143 @@
+"""The runs that one row of verdicts is about, and what is measured of them."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import nan, sqrt
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bpexp.config import RunConfig, full_key, keys, parse, takes_whole
+from bpexp.core.arrays import Float64s
+from bpexp.tracking.reader import Runs
+
+__all__ = ["Cell", "Measured"]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A quantity as it was found: `value`, its standard error (NaN where it was found once), and what each repetition gave."""
+
+    value: float
+    error: float
+    values: tuple[float, ...]
+
+    @classmethod
+    def mean(cls, values: Sequence[float] | Float64s) -> "Measured":
+        """The mean over repetitions; standard error s/√n."""
+        found = np.asarray(values, np.float64)
+        error = float(found.std(ddof=1)) / sqrt(len(found)) if len(found) > 1 else nan
+        return cls(float(found.mean()) if len(found) else nan, error, tuple(map(float, found)))
+
+    @classmethod
+    def median(cls, values: Sequence[float] | Float64s) -> "Measured":
+        """The median over repetitions; standard error √(π/2) s/√n, that of a normal distribution."""
+        found = cls.mean(values)
+        return replace(found, value=float(np.median(values)) if len(values) else nan, error=sqrt(np.pi / 2.0) * found.error)
+
+    @classmethod
+    def once(cls, value: float) -> "Measured":
+        """A number that is not repeated: a count, a fit to all runs together."""
+        return cls(float(value), nan, (float(value),))
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """The values that the data allow at this confidence (Student's t with n - 1 degrees of freedom); the value alone where it was found once."""
+        if not self.error > 0.0:
+            return self.value, self.value
+        from scipy.stats import t
+
+        reach = float(t.ppf(0.5 + confidence / 2.0, len(self.values) - 1)) * self.error
+        return self.value - reach, self.value + reach
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """Runs of a study, `frame` a row per run (columns: `bpexp.tracking.reader`), with their curves, layers and spectra."""
+
+    study: Runs
+    frame: pd.DataFrame
+
+    @classmethod
+    def of(cls, study: Runs) -> "Cell":
+        """All runs that came to their end."""
+        return cls(study, study.runs[study.runs["status"] == "FINISHED"].drop_duplicates("run_id"))
+
+    def where(self, values: Mapping[str, Any]) -> "Cell":
+        """The runs that have these values, by the names of the command line."""
+        frame = self.frame
+        for name, value in values.items():
+            frame = frame[[_same(found, value) for found in frame[full_key(name)]]]
+        return replace(self, frame=frame)
+
+    def each(self, names: Sequence[str]) -> Iterator[tuple[dict[str, Any], "Cell"]]:
+        """A cell for each combination of the values that these keys take, in the order of the values."""
+        columns = [full_key(name) for name in names]
+        if not columns:
+            yield {}, self
+            return
+        for values, frame in self.frame.groupby(columns, sort=True, dropna=False):
+            yield dict(zip(columns, map(_plain, values), strict=True)), replace(self, frame=frame)
+
+    def one_by_one(self) -> Iterator["Cell"]:
+        """A cell for each run, in the order of the sweep."""
+        for place in range(len(self.frame)):
+            yield replace(self, frame=self.frame.iloc[place : place + 1])
+
+    def repeated(self, measure: Callable[["Cell"], float]) -> Measured:
+        """The mean of a number that each run has."""
+        return Measured.mean([measure(run) for run in self.one_by_one()])
+
+    @cached_property
+    def config(self) -> RunConfig:
+        """The configuration of the first run: what a row's runs share is in it."""
+        return configuration(self.frame.iloc[0])
+
+    @property
+    def layers(self) -> pd.DataFrame:
+        return self._of("layers")
+
+    @property
+    def curves(self) -> pd.DataFrame:
+        return self._of("curves")
+
+    @property
+    def spectra(self) -> pd.DataFrame:
+        return self._of("spectra")
+
+    def profile(self, column: str, step: int = 0) -> Float64s:
+        """A column over layers 1 … depth of a lone run at a probed step."""
+        frame = self.layers
+        return frame.loc[frame["step"] == step, column].to_numpy(np.float64)
+
+    def _of(self, kind: str) -> pd.DataFrame:
+        parts = self.study.by_run(kind)
+        found = [parts[run_id] for run_id in self.frame["run_id"] if run_id in parts]
+        return found[0] if len(found) == 1 else pd.concat(found, ignore_index=True) if found else getattr(self.study, kind).iloc[:0]
+
+
+def configuration(row: "pd.Series[Any]") -> RunConfig:
+    """A row of `Runs.runs` as the configuration that it was; what a run of an older version does not tell takes its default."""
+    nested: dict[str, Any] = {}
+    for key in keys(RunConfig):
+        if key.startswith("tracking.") or key not in row or (value := _plain(row[key])) is None:
+            continue
+        group, dot, name = key.rpartition(".")
+        (nested.setdefault(group, {}) if dot else nested)[name] = int(value) if isinstance(value, float) and takes_whole(key) else value
+    return parse(RunConfig, nested)
+
+
+def _plain(value: Any) -> Any:
+    """A cell of a frame as a plain value: None where it is missing."""
+    if isinstance(value, list):
+        return value
+    return None if pd.isna(value) else value.item() if hasattr(value, "item") else value
+
+
+def _same(found: Any, value: Any) -> bool:
+    """Whether a run has this value; numbers are compared as numbers, to the digits that one types."""
+    plain = _plain(found)
+    if isinstance(plain, int | float) and isinstance(value, int | float):
+        return bool(np.isclose(plain, value, rtol=1e-9, atol=0.0))
+    return bool(plain == value)

@@ -1,0 +1,49 @@
+"""Quantities of a profile over the layers."""
+
+from collections.abc import Callable
+from math import nan
+
+import numpy as np
+
+from bpexp.core.arrays import Float64s
+from bpexp.measures.cell import Cell, Measured
+from bpexp.prediction import predict
+
+__all__ = ["MEASURED", "PREDICTED", "decades_lost"]
+
+
+def decades_lost(log10_norm: Float64s, first: int, last: int) -> float:
+    """Minus the slope of a log10 profile towards the input, by least squares over layers `first` … `last`: positive where it vanishes."""
+    inner = log10_norm[first - 1 : last]
+    return float(np.polyfit(np.arange(len(inner)), inner, 1)[0])
+
+
+def decades_per_layer(cell: Cell, first: int = 2, last: int | None = None, column: str = "log10_delta_norm") -> Measured:
+    """How many powers of ten a norm loses per layer on its way back, at step 0, by least squares over layers `first` … `last` (the last but one)."""
+    return cell.repeated(lambda run: decades_lost(run.profile(column), first, last or run.config.depth - 1))
+
+
+def log10_ratio(cell: Cell, layer: int, other: int, column: str = "log10_grad_norm") -> Measured:
+    """log10 of a norm at one layer over that at another, at step 0; negative numbers count from the output, -1 being the output layer."""
+    return cell.repeated(lambda run: _ratio(run.profile(column), layer, other))
+
+
+def predicted_decades_per_layer(cell: Cell, first: int = 2, last: int | None = None) -> float:
+    """The same slope of theory's profile for the same net, its width counted."""
+    found = predict(cell.config)
+    return nan if found is None else decades_lost(found.log10_delta, first, last or cell.config.depth - 1)
+
+
+def predicted_log10_ratio(cell: Cell, layer: int, other: int) -> float:
+    """The same of theory's profile of ||dL/dW||, its width counted."""
+    found = predict(cell.config)
+    return nan if found is None else _ratio(found.log10_grad, layer, other)
+
+
+def _ratio(profile: Float64s, layer: int, other: int) -> float:
+    at, against = (number - 1 if number > 0 else number for number in (layer, other))
+    return float(profile[at] - profile[against])
+
+
+MEASURED: dict[str, Callable[..., Measured]] = {"decades_per_layer": decades_per_layer, "log10_ratio": log10_ratio}
+PREDICTED: dict[str, Callable[..., float]] = {"decades_per_layer": predicted_decades_per_layer, "log10_ratio": predicted_log10_ratio}

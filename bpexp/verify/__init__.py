@@ -1,0 +1,1 @@
+"""Studies with verdicts: what papers and theory claim, run and judged."""

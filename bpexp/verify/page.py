@@ -1,0 +1,86 @@
+"""The folder of verdicts: index.html with the table and every study's figures, verdicts.json with all numbers."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bpexp.report import words
+from bpexp.report.page import Shown, glued, save_figure, save_text, template
+from bpexp.report.papers import FIGURES
+from bpexp.report.picture import style
+from bpexp.report.selection import Study
+from bpexp.verify.screen import HEADS, cells
+from bpexp.verify.verdicts import Judged
+
+__all__ = ["Page"]
+
+
+@dataclass
+class Page:
+    """The folder, which is written anew whenever a study has been judged: an interrupted table is one too."""
+
+    folder: Path
+    pictures: dict[str, list[Shown]] = field(default_factory=dict)  # of each study, drawn once
+
+    def write(self, studies: Sequence[Judged]) -> None:
+        """Write the page, the numbers, and the figures of studies that are new."""
+        self.pictures |= {judged.name: _pictures(judged, self.folder) for judged in studies if judged.name not in self.pictures}
+        numbers = json.dumps([_numbers(judged) for judged in studies], indent=1, ensure_ascii=False, allow_nan=False)
+        save_text(self.folder / "verdicts.json", f"{numbers}\n")
+        sections = [_section(judged, self.pictures[judged.name]) for judged in studies]
+        save_text(self.folder / "index.html", template("verdicts.html.j2").render(summary=_summary(studies), heads=HEADS, studies=sections))
+
+
+def _pictures(judged: Judged, folder: Path) -> list[Shown]:
+    """A study's figures, drawn once."""
+    if judged.runs is None:
+        return []
+    found, study = [], Study(judged.runs)
+    for name in judged.file.figures:
+        with style():
+            picture = FIGURES[name](study)
+        file = f"{judged.name}-{name}" if name != judged.name else name
+        list(save_figure(picture.figure, folder, file))
+        found.append(Shown(file, judged.file.title, glued(picture.sentence), tuple(map(glued, picture.notes)), picture.tables))
+    return found
+
+
+def _summary(studies: Sequence[Judged]) -> str:
+    """How much holds, and what does not."""
+    rows = [verdict for judged in studies for verdict in judged.verdicts]
+    counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in ("holds", "undecided", "fails")}
+    told = words.listing(f"{count:,} {verdict}" for verdict, count in counts.items() if count)
+    unrun = [judged.name for judged in studies if judged.failure]
+    text = f"{words.count(len(rows), 'claim')} in {len(studies)} {'study' if len(studies) == 1 else 'studies'}: {told or 'none judged'}."
+    return text + (f" Could not be run: {words.listing(unrun)}." if unrun else "")
+
+
+def _section(judged: Judged, pictures: Sequence[Shown]) -> dict[str, Any]:
+    rows = [{"cells": cells(row), "verdict": row.verdict, "because": row.because} for row in judged.verdicts]
+    return {
+        "name": judged.name,
+        "title": judged.file.title,
+        "source": judged.file.source,
+        "seconds": f"{judged.seconds:,.0f} s",
+        "runs": words.count(len(judged.runs.runs), "run") if judged.runs else "no runs",
+        "failure": judged.failure,
+        "rows": rows,
+        "pictures": pictures,
+    }
+
+
+def _numbers(judged: Judged) -> dict[str, Any]:
+    """All that the table says, for programs; what is no number is null."""
+    head = {"study": judged.name, "title": judged.file.title, "source": judged.file.source, "seconds": round(judged.seconds, 1)}
+    return head | {"failure": judged.failure or None, "checks": [_finite(asdict(row)) for row in judged.verdicts]}
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
