@@ -121,4 +121,4 @@ def _near_one(x: Array) -> Float64s:
     """In float64, the largest entry brought near 1 by a power of two."""
     rows = _widened(x)
     _, exponent = np.frexp(np.abs(rows).max())
-    return np.ldexp(rows, -exponent, out=rows)
+    return np.asarray(np.ldexp(rows, -exponent, out=rows))
