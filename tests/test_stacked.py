@@ -110,7 +110,8 @@ def test_a_stack_is_what_differs_in_lr_seed_init_and_tracking_alone() -> None:
     own = {key for key in keys(RunConfig) if key in ("lr", "output_lr", "seed") or key.startswith(("init.", "tracking."))}
     assert {key for key, _ in stack_key(base)} == set(keys(RunConfig)) - own
     different = [replace(base, depth=3), replace(base, activation="tanh"), replace(base, steps=9), replace(base, data=replace(base.data, seed=1))]
-    assert len({stack_key(config) for config in (base, *different)}) == 5
+    different += [replace(base, probes=["q"]), replace(base, probes=["q", "c"])]
+    assert len({stack_key(config) for config in (base, *different)}) == 7
 
 
 def test_stacks_are_small_enough_and_enough_and_the_longest_comes_first() -> None:
