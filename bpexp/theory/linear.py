@@ -54,7 +54,7 @@ def mode_strength(t: ArrayLike, depth: int, s: float, u0: float) -> Float64s:
     order, index = np.unique(times, return_inverse=True)
     solution = solve_ivp(
         lambda _t, x: s * depth * _strength(x, s, below) ** (1.0 - 2.0 / depth),
-        (0.0, float(order[-1])),
+        (0.0, float(order[-1]) or 1.0),
         [log(u0 / abs(s - u0))],
         method="DOP853",
         t_eval=order,

@@ -58,7 +58,8 @@ def test_what_is_no_plateau_is_refused_in_a_line() -> None:
 
 def spreads(name: str, sigma_w2: float, sigma_b2: float, dtype: type, x: np.ndarray, depth: int, width: int) -> list[float]:
     """The spread of the activations between samples over their root mean square, layer by layer, of a net that is run in its dtype."""
-    rng, a, found = np.random.default_rng(6), x.astype(dtype), []
+    rng, found = np.random.default_rng(6), []
+    a: np.ndarray = x.astype(dtype)
     for _ in range(depth):
         W = sqrt(sigma_w2 / a.shape[1]) * rng.standard_normal((a.shape[1], width))
         z = a @ W.astype(dtype) + (sqrt(sigma_b2) * rng.standard_normal(width)).astype(dtype)

@@ -55,7 +55,7 @@ def jacobian_norms(widths: list[int], sigma_w2: float, count: int, seed: int) ->
     for W, active in zip(reversed(Ws[1:]), reversed(on[:-1]), strict=True):
         delta = (delta @ W.swapaxes(1, 2)) * active
     squares = (delta**2).sum(axis=(1, 2))
-    return np.log(squares[squares > 0])
+    return np.asarray(np.log(squares[squares > 0]))
 
 
 @pytest.mark.parametrize(("widths", "sigma_w2"), [([20] * 8, 2.0), ([30, 10, 50, 16], 2.0), ([12] * 3, 1.1)])
