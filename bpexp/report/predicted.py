@@ -21,10 +21,10 @@ from bpexp.tracking.reader import configuration
 
 __all__ = ["NOTE", "Slope", "anchored_line", "draw_theory", "predicted", "slope", "slopes_sentence", "theory_handle"]
 
-HALO = [withStroke(linewidth=2.4, foreground="white")]  # so that its dashes are seen on a dark line
+HALO = [withStroke(linewidth=1.7, foreground="white")]  # so that its dashes are seen on a dark line
 LINE: dict[str, Any] = {
     "color": "#222222",
-    "linestyle": (0, (5, 3)),
+    "linestyle": (0, (4, 5)),
     "linewidth": 0.9,
     "zorder": 2.6,
 }  # thin, and above what it is to be compared with
