@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import nan, sqrt
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from bpexp.config import RunConfig, full_key, keys, parse, takes_whole
 from bpexp.core.arrays import Float64s
@@ -65,7 +66,7 @@ class Cell:
         return cls(study, study.runs[study.runs["status"] == "FINISHED"].drop_duplicates("run_id"))
 
     def where(self, values: Mapping[str, Any]) -> "Cell":
-        """The runs that have these values, by the names of the command line."""
+        """The runs that have these values, by the names of the command line; where a list is given, one of its values."""
         frame = self.frame
         for name, value in values.items():
             frame = frame[[_same(found, value) for found in frame[full_key(name)]]]
@@ -123,9 +124,16 @@ def configuration(row: "pd.Series[Any]") -> RunConfig:
     for key in keys(RunConfig):
         if key.startswith("tracking.") or key not in row or (value := _plain(row[key])) is None:
             continue
+        if isinstance(value, str) and _takes_list(key):
+            value = yaml.safe_load(value)  # frames hold a list as one types it
         group, dot, name = key.rpartition(".")
         (nested.setdefault(group, {}) if dot else nested)[name] = int(value) if isinstance(value, float) and takes_whole(key) else value
     return parse(RunConfig, nested)
+
+
+def _takes_list(key: str) -> bool:
+    hint = keys(RunConfig)[key]
+    return list in (get_origin(hint), *map(get_origin, get_args(hint)))
 
 
 def _plain(value: Any) -> Any:
@@ -136,7 +144,9 @@ def _plain(value: Any) -> Any:
 
 
 def _same(found: Any, value: Any) -> bool:
-    """Whether a run has this value; numbers are compared as numbers, to the digits that one types."""
+    """Whether a run has this value, or one of a list; numbers are compared as numbers, to the digits that one types."""
+    if isinstance(value, list):
+        return any(_same(found, one) for one in value)
     plain = _plain(found)
     if isinstance(plain, int | float) and isinstance(value, int | float):
         return bool(np.isclose(plain, value, rtol=1e-9, atol=0.0))

@@ -1,0 +1,183 @@
+"""Figures of papers on initial weights: what a layer's norm is over draws of them, and what becomes of a relu net that starts too small."""
+
+from collections.abc import Callable, Mapping
+from math import exp, log
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from bpexp.core.arrays import Float64s
+from bpexp.measures.cell import Cell
+from bpexp.measures.speeds import log_squares, predicted_log_norm_mean, predicted_log_norm_variance, stretches, textbook_variance
+from bpexp.report import words
+from bpexp.report.picture import Colours, Picture, band, count_axis, decade_axis, legend, over_runs, panels, plateau_handle, seeds_note
+from bpexp.report.predicted import draw_theory, predicted, theory_handle
+from bpexp.report.selection import Setting, Study
+
+__all__ = ["FIGURES", "he_and_xavier", "random_walk", "speeds"]
+
+SPEED = "log10_mean_delta_norm"
+# Nielsen 2015, chapter 5: by the number of hidden layers, those of his data file and, for 4, of the book's text
+NIELSEN: Mapping[int, tuple[float, ...]] = {2: (0.065741, 0.309218), 3: (0.011838, 0.059965, 0.283142), 4: (0.003, 0.017, 0.070, 0.285)}
+MIDDLE = 0.95  # share of the draws that the bars hold
+LONGEST = 50  # layers of a walk that is drawn, at most
+DOTS: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 3.5}
+HIS: dict[str, Any] = {"linestyle": "", "marker": "D", "markersize": 5, "color": "C1", "zorder": 4}
+
+
+# ---------------------------------------------------------------------------------------------- speeds of learning
+
+
+def speeds(study: Study) -> Picture:
+    """Each hidden layer's ||mean over samples of delta|| over draws of the weights, a panel per depth, with the numbers that Nielsen printed."""
+    settings = list(study.settings)
+    figure, axes = panels(len(settings), 2.8, sharey=True)
+    for ax, setting in zip(axes, settings, strict=True):
+        logs = _over_draws(study, setting)
+        hidden = np.arange(1, logs.shape[1])
+        _violins(ax, logs[:, :-1], hidden)
+        prediction = predicted(study, setting)
+        if prediction is not None:
+            line = prediction.log10_delta[:-1]
+            draw_theory(ax, hidden, line - line[-1] + np.median(logs[:, -2]))
+        his = NIELSEN.get(len(hidden), ())
+        ax.plot(np.arange(1, len(his) + 1), np.log10(his), label="Nielsen", **HIS)
+        ax.set_title(words.count(len(hidden), "hidden layer"))
+        ax.set_xlim(0.4, len(hidden) + 0.6)
+        ax.set_xticks(hidden)
+        ax.grid(visible=False, axis="x")
+    decade_axis(axes[0].yaxis)
+    figure.supxlabel("hidden layer, from the input to the output")
+    figure.supylabel(r"speed of learning $\|\langle\delta\rangle\|$")
+    share = f"middle {100 * MIDDLE:.0f} %"
+    bar = Line2D([], [], color="C0", linewidth=1.2, label=f"ours: {share}, median, density")
+    legend(figure, [bar, Line2D([], [], label="Nielsen's net", **HIS), theory_handle()])
+    notes = (
+        f"{words.count(min(len(setting.runs) for setting in settings), 'draw')} of the weights per panel.",
+        "Theory's line starts from the median of the last hidden layer; it is the mean-field theory of one sample's δ, its width counted.",
+        "Nielsen's speeds of 4 hidden layers are the rounded ones of the book's text.",
+    )
+    return Picture(figure, _speeds_sentence(study), notes)
+
+
+def _over_draws(study: Study, setting: Setting, column: str = SPEED) -> Float64s:
+    """A column at step 0 over layers 1 … L, a row per run."""
+    frame = study.layers(setting)
+    return frame.loc[frame["step"] == 0, column].to_numpy(np.float64).reshape(len(setting.runs), -1)
+
+
+def _violins(ax: Axes, logs: Float64s, places: Any) -> None:
+    """Density, middle share and median of each column."""
+    drawn = ax.violinplot([column[np.isfinite(column)] for column in logs.T], places, widths=0.75, showextrema=False)
+    for body in drawn["bodies"]:  # type: ignore[union-attr]
+        body.set(facecolor="C0", alpha=0.25, linewidth=0)
+    low, middle, high = np.quantile(logs, [0.5 - MIDDLE / 2.0, 0.5, 0.5 + MIDDLE / 2.0], axis=0)
+    ax.vlines(places, low, high, color="C0", linewidth=1.2)
+    ax.plot(places, middle, color="C0", label="median", **DOTS)
+
+
+def _speeds_sentence(study: Study) -> str:
+    """How many of his numbers lie in the middle share of ours, and by how much a layer learns more slowly than the next."""
+    inside = total = 0
+    ratios = []
+    for setting in study.settings:
+        logs = _over_draws(study, setting)
+        hidden = logs.shape[1] - 1
+        if hidden > 1:
+            ratios.append(10.0 ** float(np.mean((logs[:, 0] - logs[:, hidden - 1]) / (hidden - 1))))
+        low, high = np.quantile(logs, [0.5 - MIDDLE / 2.0, 0.5 + MIDDLE / 2.0], axis=0)
+        for number, his in enumerate(NIELSEN.get(hidden, ())):
+            total += 1
+            inside += bool(low[number] <= np.log10(his) <= high[number])
+    found = f"{inside} of the {total} speeds that Nielsen gives lie in the middle {100 * MIDDLE:.0f} % of ours"
+    if not ratios:
+        return f"{found}."
+    ends = words.listing(dict.fromkeys(words.number(x) for x in (min(ratios), max(ratios))))
+    return f"{found}; a layer's speed is {ends.replace(' and ', ' to ')} of the next one's."
+
+
+# ---------------------------------------------------------------------------------------------- the random walk of narrow relu nets
+
+
+def random_walk(study: Study) -> Picture:
+    """Mean and variance over walks of ln ||delta||^2 against the layers walked back, with the exact law and the textbook's."""
+    inits = list(dict.fromkeys(study.frame["init.name"]))
+    everything = Cell.of(study.runs)
+    cells = {init: everything.where({"init": init}) for init in inits}
+    colours = Colours(inits, "", str, ordered=False)
+    figure, (left, right) = panels(2, 2.6)
+    for init, cell in cells.items():
+        walks = log_squares(cell)
+        lengths = np.arange(1, min(LONGEST, walks.shape[1] - 1) + 1)
+        for ax, measure in ((left, Measured.mean), (right, variance)):
+            found = [measure(stretches(walks, int(length))) for length in lengths]
+            values, errors = np.array([it.value for it in found]), np.array([it.error for it in found])
+            ax.plot(lengths, values, color=colours[init], label=init)
+            ax.fill_between(lengths, values - 1.96 * errors, values + 1.96 * errors, color=colours[init], alpha=0.25, linewidth=0)
+        draw_theory(left, lengths, [predicted_log_norm_mean(cell, int(length)) for length in lengths])
+    widest = next(iter(cells.values()))
+    draw_theory(right, lengths, [predicted_log_norm_variance(widest, int(length)) for length in lengths])
+    right.plot(lengths, [textbook_variance([widest.config.width] * int(length)) for length in lengths], label="textbook", **TEXTBOOK)
+    left.set_ylabel(r"mean of $\ln\|\delta\|^2$")
+    right.set_ylabel(r"variance of $\ln\|\delta\|^2$")
+    for ax in (left, right):
+        count_axis(ax.xaxis)
+        ax.set_xlim(0, lengths[-1])
+    figure.supxlabel("layers walked back")
+    law = theory_handle()
+    law.set_label("exact law")
+    colours.explain(figure, [left, right], [law, Line2D([], [], label=r"textbook: $5\,\Sigma\,1/n$", **TEXTBOOK)])
+    notes = (
+        f"Layers of {widest.config.width} relu neurons; of each of {words.count(len(widest.frame), 'net')} per line all stretches that don't overlap.",
+        "Bands are 95 % intervals.",
+    )
+    return Picture(figure, _walk_sentence(cells, int(lengths[-1])), notes)
+
+
+def _walk_sentence(cells: Mapping[str, Cell], longest: int) -> str:
+    """The variance over the longest walk beside both laws, and each gain's drift."""
+    walks = {init: stretches(log_squares(cell), longest) for init, cell in cells.items()}
+    init, first = next(iter(walks)), next(iter(cells.values()))
+    found, exact = words.number(variance(walks[init]).value), words.number(predicted_log_norm_variance(first, longest))
+    book = words.number(textbook_variance([first.config.width] * longest))
+    drifts = words.listing(f"changes by {words.number(float(changes.mean()))} with init={init}" for init, changes in walks.items())
+    return f"Over {longest} layers the variance of ln‖δ‖² is {found} (exact law: {exact}; 5β: {book}), and its mean {drifts}."
+
+
+# ---------------------------------------------------------------------------------------------- he and xavier
+
+
+def he_and_xavier(study: Study) -> Picture:
+    """Training losses by epoch, and how large z is in each layer of the untrained nets."""
+    trained = [setting for setting in study.settings if "untrained" not in study.outcomes(setting)]
+    key = next((key for key in study.swept if key.name == "init.name"), None)
+    colours = Colours([setting[key] for setting in trained], "", lambda name: f"init={name}", ordered=False)
+    figure, (left, right) = panels(2, 2.8)
+    for setting in trained:
+        colour = colours[setting[key]]
+        band(left, over_runs(pd.concat([_by_epoch(study, run) for run in setting.runs]), "epoch", "loss"), colour, str(setting[key]))
+        start = study.layers(setting)[lambda frame: frame["step"] == 0]
+        band(right, over_runs(start.assign(scale=0.5 * np.log10(start["q"])), "layer", "scale"), colour, str(setting[key]))
+        prediction = predicted(study, setting)
+        if prediction is not None:
+            depth = study.depth(setting)
+            draw_theory(right, range(1, depth + 1), 0.5 * prediction.profile.log10_q)
+    level = float(study.frame.loc[trained[0].runs[0], "plateau_loss"])
+    left.axhline(level, color="black", linestyle=(0, (4, 3)), linewidth=1, label="plateau")
+    left.set(xlabel="epoch", ylabel="training loss", ylim=(0.0, None))
+    right.set(xlabel="layer, from the input to the output", ylabel=r"root mean square of $z$ at step 0")
+    count_axis(left.xaxis)
+    count_axis(right.xaxis)
+    decade_axis(right.yaxis)
+    colours.explain(figure, [left, right], [plateau_handle(), theory_handle()])
+    return Picture(figure, _he_sentence(study, trained, key), ("Losses are means over an epoch's batches.", *_several(study, trained)))
+
+
+def _by_epoch(study: Study, run_id: str) -> pd.DataFrame:
+    """The batch's loss, averaged over each epoch."""
+    row, frame = study.frame.loc[run_id], study.curves(run_id)
+    ...
