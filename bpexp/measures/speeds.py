@@ -34,8 +34,9 @@ def norm_at(cell: Cell, layer: int, column: str = "log10_mean_delta_norm") -> Me
 
 
 def ratio_per_layer(cell: Cell, first: int = 1, last: int | None = None, column: str = "log10_mean_delta_norm") -> Measured:
-    """What a norm is multiplied by per layer on its way back, at step 0: the geometric mean of the ratios of layers `first` … `last` (the last but one)
-    to the layers after them, and over draws of the weights.
+    """What a norm is multiplied by per layer on its way back from layer `last` (the last but one) to `first`, at step 0.
+
+    The geometric mean over layers and over draws of the weights.
     """
     found = profiles(cell, column)
     end = last or found.shape[1] - 1
@@ -124,7 +125,7 @@ def predicted_log_norm_correlation(_cell: Cell, layers: int = 1) -> float:  # no
 
 
 def log_squares(cell: Cell, column: str = "log10_delta_norm") -> Float64s:
-    """ln ||delta||^2 against the distance from the output layer, 0 … L-1, over its value there; a row per net, but for those with a dead layer."""
+    """Row by row a net's ln ||delta||^2 over that of the output layer, against the distance 0 … L-1 from it; nets with a dead layer are left out."""
     found = 2.0 * LN_10 * profiles(cell, column)[:, ::-1]
     alive = found[np.isfinite(found).all(axis=1)]
     return alive - alive[:, :1]

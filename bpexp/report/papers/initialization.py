@@ -1,22 +1,24 @@
 """Figures of papers on initial weights: what a layer's norm is over draws of them, and what becomes of a relu net that starts too small."""
 
-from collections.abc import Callable, Mapping
-from math import exp, log
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from bpexp.core.arrays import Float64s
-from bpexp.measures.cell import Cell
-from bpexp.measures.speeds import log_squares, predicted_log_norm_mean, predicted_log_norm_variance, stretches, textbook_variance
+from bpexp.datasets import load
+from bpexp.measures.cell import Cell, Measured, configuration
+from bpexp.measures.speeds import log_squares, predicted_log_norm_mean, predicted_log_norm_variance, scale_ratio, stretches, variance
+from bpexp.prediction import predict
 from bpexp.report import words
-from bpexp.report.picture import Colours, Picture, band, count_axis, decade_axis, legend, over_runs, panels, plateau_handle, seeds_note
-from bpexp.report.predicted import draw_theory, predicted, theory_handle
-from bpexp.report.selection import Setting, Study
+from bpexp.report.picture import Colours, Picture, band, count_axis, decade_axis, legend, over_runs, panels, plateau_handle
+from bpexp.report.predicted import draw_theory, theory_handle
+from bpexp.report.selection import Key, Setting, Study, spread
+from bpexp.theory.relu import textbook_variance
 
 __all__ = ["FIGURES", "he_and_xavier", "random_walk", "speeds"]
 
@@ -24,8 +26,9 @@ SPEED = "log10_mean_delta_norm"
 # Nielsen 2015, chapter 5: by the number of hidden layers, those of his data file and, for 4, of the book's text
 NIELSEN: Mapping[int, tuple[float, ...]] = {2: (0.065741, 0.309218), 3: (0.011838, 0.059965, 0.283142), 4: (0.003, 0.017, 0.070, 0.285)}
 MIDDLE = 0.95  # share of the draws that the bars hold
-LONGEST = 50  # layers of a walk that is drawn, at most
+LONGEST, WALKS = 50, 11  # layers of the longest walk that is drawn, and how many lengths are
 DOTS: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 3.5}
+TEXTBOOK: dict[str, Any] = {"color": "#888888", "linestyle": (0, (1, 1.5)), "linewidth": 1.4}
 HIS: dict[str, Any] = {"linestyle": "", "marker": "D", "markersize": 5, "color": "C1", "zorder": 4}
 
 
@@ -40,7 +43,7 @@ def speeds(study: Study) -> Picture:
         logs = _over_draws(study, setting)
         hidden = np.arange(1, logs.shape[1])
         _violins(ax, logs[:, :-1], hidden)
-        prediction = predicted(study, setting)
+        prediction = predict(configuration(study.frame.loc[setting.runs[0]]))
         if prediction is not None:
             line = prediction.log10_delta[:-1]
             draw_theory(ax, hidden, line - line[-1] + np.median(logs[:, -2]))
@@ -112,12 +115,11 @@ def random_walk(study: Study) -> Picture:
     figure, (left, right) = panels(2, 2.6)
     for init, cell in cells.items():
         walks = log_squares(cell)
-        lengths = np.arange(1, min(LONGEST, walks.shape[1] - 1) + 1)
+        lengths = np.array(spread(range(1, min(LONGEST, walks.shape[1] - 1) + 1), WALKS))
         for ax, measure in ((left, Measured.mean), (right, variance)):
             found = [measure(stretches(walks, int(length))) for length in lengths]
             values, errors = np.array([it.value for it in found]), np.array([it.error for it in found])
-            ax.plot(lengths, values, color=colours[init], label=init)
-            ax.fill_between(lengths, values - 1.96 * errors, values + 1.96 * errors, color=colours[init], alpha=0.25, linewidth=0)
+            ax.errorbar(lengths, values, 1.96 * errors, color=colours[init], label=init, elinewidth=1, **DOTS)
         draw_theory(left, lengths, [predicted_log_norm_mean(cell, int(length)) for length in lengths])
     widest = next(iter(cells.values()))
     draw_theory(right, lengths, [predicted_log_norm_variance(widest, int(length)) for length in lengths])
@@ -126,14 +128,14 @@ def random_walk(study: Study) -> Picture:
     right.set_ylabel(r"variance of $\ln\|\delta\|^2$")
     for ax in (left, right):
         count_axis(ax.xaxis)
-        ax.set_xlim(0, lengths[-1])
+        ax.set_xlim(0, lengths[-1] + 1)
     figure.supxlabel("layers walked back")
     law = theory_handle()
     law.set_label("exact law")
     colours.explain(figure, [left, right], [law, Line2D([], [], label=r"textbook: $5\,\Sigma\,1/n$", **TEXTBOOK)])
     notes = (
-        f"Layers of {widest.config.width} relu neurons; of each of {words.count(len(widest.frame), 'net')} per line all stretches that don't overlap.",
-        "Bands are 95 % intervals.",
+        f"Layers of {widest.config.width} relu neurons; a net's stretches of so many layers that don't overlap are walks of their own.",
+        "Bars are 95 % intervals.",
     )
     return Picture(figure, _walk_sentence(cells, int(lengths[-1])), notes)
 
@@ -144,8 +146,8 @@ def _walk_sentence(cells: Mapping[str, Cell], longest: int) -> str:
     init, first = next(iter(walks)), next(iter(cells.values()))
     found, exact = words.number(variance(walks[init]).value), words.number(predicted_log_norm_variance(first, longest))
     book = words.number(textbook_variance([first.config.width] * longest))
-    drifts = words.listing(f"changes by {words.number(float(changes.mean()))} with init={init}" for init, changes in walks.items())
-    return f"Over {longest} layers the variance of ln‖δ‖² is {found} (exact law: {exact}; 5β: {book}), and its mean {drifts}."
+    drifts = words.listing(f"{words.number(float(changes.mean()))} with init={init}" for init, changes in walks.items())
+    return f"Over {longest} layers the variance of ln‖δ‖² is {found} (exact law: {exact}; 5β: {book}), and its mean changes by {drifts}."
 
 
 # ---------------------------------------------------------------------------------------------- he and xavier
@@ -162,7 +164,7 @@ def he_and_xavier(study: Study) -> Picture:
         band(left, over_runs(pd.concat([_by_epoch(study, run) for run in setting.runs]), "epoch", "loss"), colour, str(setting[key]))
         start = study.layers(setting)[lambda frame: frame["step"] == 0]
         band(right, over_runs(start.assign(scale=0.5 * np.log10(start["q"])), "layer", "scale"), colour, str(setting[key]))
-        prediction = predicted(study, setting)
+        prediction = predict(configuration(study.frame.loc[setting.runs[0]]))
         if prediction is not None:
             depth = study.depth(setting)
             draw_theory(right, range(1, depth + 1), 0.5 * prediction.profile.log10_q)
@@ -174,10 +176,41 @@ def he_and_xavier(study: Study) -> Picture:
     count_axis(right.xaxis)
     decade_axis(right.yaxis)
     colours.explain(figure, [left, right], [plateau_handle(), theory_handle()])
-    return Picture(figure, _he_sentence(study, trained, key), ("Losses are means over an epoch's batches.", *_several(study, trained)))
+    return Picture(figure, _he_sentence(study, trained, key), ("Losses are means over an epoch's batches.", *_several(trained)))
 
 
 def _by_epoch(study: Study, run_id: str) -> pd.DataFrame:
-    """The batch's loss, averaged over each epoch."""
-    row, frame = study.frame.loc[run_id], study.curves(run_id)
-    ...
+    """The batch's loss, averaged over each epoch; of an epoch that training ended in nothing is told."""
+    frame, length = study.curves(run_id), _steps_per_epoch(study, run_id)
+    losses = frame["loss_train"].to_numpy(np.float64)
+    epochs = len(losses) // length
+    return pd.DataFrame({"epoch": np.arange(1, epochs + 1), "loss": losses[: epochs * length].reshape(epochs, length).mean(axis=1)})
+
+
+def _steps_per_epoch(study: Study, run_id: str) -> int:
+    config = configuration(study.frame.loc[run_id])
+    samples = len(load(config.data).split.x_train)
+    return 1 if config.batch_size == "full" else -(-samples // config.batch_size)
+
+
+def _several(settings: Sequence[Setting]) -> tuple[str, ...]:
+    """Over how many seeds the lines are means."""
+    told = [f"{words.count(len(setting.runs), 'run')} ({setting.text()})" for setting in settings]
+    return (f"Lines are means over {words.listing(told)}, bands go from the lowest to the highest.",)
+
+
+def _he_sentence(study: Study, trained: Sequence[Setting], key: Key | None) -> str:
+    """Where each ends, and how small the outputs of the second are at the start beside those of the first."""
+    ends = [f"{words.percent(float(study.numbers(setting, 'final_accuracy_train').mean()))} with init={setting[key]}" for setting in trained]
+    told = f"Training accuracy ends at {words.listing(ends)}"
+    if key is None or len(trained) == 1:
+        return f"{told}."
+    cell = Cell.of(study.runs)
+    runs = [run for setting in trained for run in setting.runs]
+    start = replace(cell, frame=cell.frame[cell.frame["run_id"].isin(runs)])
+    first, second = trained[0][key], trained[1][key]
+    ratio = words.number(scale_ratio(start, -1, key.name, second, first).value)
+    return f"{told}; at the start z in the output layer is {ratio} times as large with init={second} as with init={first}."
+
+
+FIGURES: dict[str, Callable[[Study], Picture]] = {"speeds": speeds, "random_walk": random_walk, "he_and_xavier": he_and_xavier}
