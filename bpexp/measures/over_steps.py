@@ -23,7 +23,7 @@ def first_passage(frame: pd.DataFrame, column: str, above: float | None = None, 
         passed |= values > above
     if below is not None:
         passed |= values < below
-    return float(frame["step"].to_numpy()[passed].min(initial=inf))
+    return float(frame["step"].to_numpy(np.float64)[passed].min(initial=inf))
 
 
 def steps_until(cell: Cell, column: str = "accuracy_test", above: float | None = None, below: float | None = None) -> Measured:

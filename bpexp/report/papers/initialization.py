@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from matplotlib.lines import Line2D
 
+from bpexp.config import RunConfig
 from bpexp.core.arrays import Float64s
 from bpexp.datasets import load
 from bpexp.measures.cell import Cell, Measured, configuration
@@ -41,9 +43,9 @@ def speeds(study: Study) -> Picture:
     figure, axes = panels(len(settings), 2.8, sharey=True)
     for ax, setting in zip(axes, settings, strict=True):
         logs = _over_draws(study, setting)
-        hidden = np.arange(1, logs.shape[1])
+        hidden = list(range(1, logs.shape[1]))
         _violins(ax, logs[:, :-1], hidden)
-        prediction = predict(configuration(study.frame.loc[setting.runs[0]]))
+        prediction = predict(_config(study, setting))
         if prediction is not None:
             line = prediction.log10_delta[:-1]
             draw_theory(ax, hidden, line - line[-1] + np.median(logs[:, -2]))
@@ -67,6 +69,11 @@ def speeds(study: Study) -> Picture:
     return Picture(figure, _speeds_sentence(study), notes)
 
 
+def _config(study: Study, setting: Setting) -> RunConfig:
+    """That of a setting's first run."""
+    return configuration(next(row for _, row in study.frame.loc[[setting.runs[0]]].iterrows()))
+
+
 def _over_draws(study: Study, setting: Setting, column: str = SPEED) -> Float64s:
     """A column at step 0 over layers 1 … L, a row per run."""
     frame = study.layers(setting)
@@ -76,7 +83,7 @@ def _over_draws(study: Study, setting: Setting, column: str = SPEED) -> Float64s
 def _violins(ax: Axes, logs: Float64s, places: Any) -> None:
     """Density, middle share and median of each column."""
     drawn = ax.violinplot([column[np.isfinite(column)] for column in logs.T], places, widths=0.75, showextrema=False)
-    for body in drawn["bodies"]:  # type: ignore[union-attr]
+    for body in cast(Sequence[PolyCollection], drawn["bodies"]):
         body.set(facecolor="C0", alpha=0.25, linewidth=0)
     low, middle, high = np.quantile(logs, [0.5 - MIDDLE / 2.0, 0.5, 0.5 + MIDDLE / 2.0], axis=0)
     ax.vlines(places, low, high, color="C0", linewidth=1.2)
@@ -161,14 +168,14 @@ def he_and_xavier(study: Study) -> Picture:
     figure, (left, right) = panels(2, 2.8)
     for setting in trained:
         colour = colours[setting[key]]
-        band(left, over_runs(pd.concat([_by_epoch(study, run) for run in setting.runs]), "epoch", "loss"), colour, str(setting[key]))
+        band(left, over_runs(pd.concat([_by_epoch(study, setting, run) for run in setting.runs]), "epoch", "loss"), colour, str(setting[key]))
         start = study.layers(setting)[lambda frame: frame["step"] == 0]
         band(right, over_runs(start.assign(scale=0.5 * np.log10(start["q"])), "layer", "scale"), colour, str(setting[key]))
-        prediction = predict(configuration(study.frame.loc[setting.runs[0]]))
+        prediction = predict(_config(study, setting))
         if prediction is not None:
             depth = study.depth(setting)
             draw_theory(right, range(1, depth + 1), 0.5 * prediction.profile.log10_q)
-    level = float(study.frame.loc[trained[0].runs[0], "plateau_loss"])
+    level = float(study.numbers(trained[0], "plateau_loss").iloc[0])
     left.axhline(level, color="black", linestyle=(0, (4, 3)), linewidth=1, label="plateau")
     left.set(xlabel="epoch", ylabel="training loss", ylim=(0.0, None))
     right.set(xlabel="layer, from the input to the output", ylabel=r"root mean square of $z$ at step 0")
@@ -176,26 +183,25 @@ def he_and_xavier(study: Study) -> Picture:
     count_axis(right.xaxis)
     decade_axis(right.yaxis)
     colours.explain(figure, [left, right], [plateau_handle(), theory_handle()])
-    return Picture(figure, _he_sentence(study, trained, key), ("Losses are means over an epoch's batches.", *_several(trained)))
+    return Picture(figure, _he_sentence(study, trained, key), ("Losses are means over an epoch's batches.", *_several(trained, key)))
 
 
-def _by_epoch(study: Study, run_id: str) -> pd.DataFrame:
+def _by_epoch(study: Study, setting: Setting, run_id: str) -> pd.DataFrame:
     """The batch's loss, averaged over each epoch; of an epoch that training ended in nothing is told."""
-    frame, length = study.curves(run_id), _steps_per_epoch(study, run_id)
+    frame, length = study.curves(run_id), _steps_per_epoch(_config(study, setting))
     losses = frame["loss_train"].to_numpy(np.float64)
     epochs = len(losses) // length
     return pd.DataFrame({"epoch": np.arange(1, epochs + 1), "loss": losses[: epochs * length].reshape(epochs, length).mean(axis=1)})
 
 
-def _steps_per_epoch(study: Study, run_id: str) -> int:
-    config = configuration(study.frame.loc[run_id])
+def _steps_per_epoch(config: RunConfig) -> int:
     samples = len(load(config.data).split.x_train)
     return 1 if config.batch_size == "full" else -(-samples // config.batch_size)
 
 
-def _several(settings: Sequence[Setting]) -> tuple[str, ...]:
+def _several(settings: Sequence[Setting], key: Key | None) -> tuple[str, ...]:
     """Over how many seeds the lines are means."""
-    told = [f"{words.count(len(setting.runs), 'run')} ({setting.text()})" for setting in settings]
+    told = [f"{words.count(len(setting.runs), 'run')} with init={setting[key]}" for setting in settings]
     return (f"Lines are means over {words.listing(told)}, bands go from the lowest to the highest.",)
 
 

@@ -28,12 +28,11 @@ def saturation(study: Study) -> Picture:
     deepest = max(run.config.depth for run in runs)
     colours = Colours(range(1, deepest), "hidden layer", lambda layer: f"hidden layer {layer}")
     for ax, run in zip(axes, runs, strict=True):
-        for layer, frame in run.layers.groupby("layer"):
-            if layer == run.config.depth:
-                continue
+        for layer in range(1, run.config.depth):
+            frame = run.layers[run.layers["layer"] == layer]
             steps, mean, std = (frame[name].to_numpy(np.float64) for name in ("step", "activation_mean", "activation_std"))
-            ax.plot(steps, mean, color=colours[int(layer)], label=f"layer {layer}")
-            ax.fill_between(steps, mean - std, mean + std, color=colours[int(layer)], alpha=0.15, linewidth=0)
+            ax.plot(steps, mean, color=colours[layer], label=f"layer {layer}")
+            ax.fill_between(steps, mean - std, mean + std, color=colours[layer], alpha=0.15, linewidth=0)
         probed = run.curves.dropna(subset=["accuracy_test"])
         ax.plot(probed["step"], probed["accuracy_test"], color="black", linewidth=1, linestyle=(0, (1, 1.5)), label="accuracy")
         ax.set_xscale("symlog", linthresh=10, linscale=0.3)
@@ -72,7 +71,7 @@ def delta_and_gradient(study: Study) -> Picture:
     """One sample's ||delta|| and ||dL/dW|| by layer in untrained tanh nets, over those of the last hidden layer (their figures 7 and 8)."""
     cell = Cell.of(study.runs).where({"activation": "tanh", "steps": 0})
     figure, (ax,) = panels(1)
-    prediction, hidden = predict(cell.config), np.arange(1, cell.config.depth)
+    prediction, hidden = predict(cell.config), list(range(1, cell.config.depth))
     changes = {}
     for column, (label, colour) in NORMS.items():
         found = profiles(cell, column)[:, :-1]
