@@ -43,7 +43,7 @@ def of_launch(ended: Launch, file: StudyFile, asked: Sequence[str], place: Place
         return Judged(ended.name, file, None, (), ended.seconds, _reason(ended.told))
     try:
         own = [word for word in asked if not is_hydras(word)]  # Hydra's are no part of a sweep's name
-        runs = load_runs(" ".join([f"study={ended.name}", *own]), place.uri, place.experiment)
+        runs = load_runs(" ".join([f"study={ended.name}", *own]), place.uri, place.experiment, file.frames)
         rows = verdicts(file, runs, quick=quick)
     except NoRunsError as error:
         return Judged(ended.name, file, None, (), ended.seconds, str(error))

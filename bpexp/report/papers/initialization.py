@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from bpexp.config import RunConfig
 from bpexp.core.arrays import Float64s
 from bpexp.datasets import load
-from bpexp.measures.cell import Cell, Measured, configuration
+from bpexp.measures.cell import Cell, Measured
 from bpexp.measures.speeds import log_squares, predicted_log_norm_mean, predicted_log_norm_variance, scale_ratio, stretches, variance
 from bpexp.prediction import predict
 from bpexp.report import words
@@ -21,6 +21,7 @@ from bpexp.report.picture import Colours, Picture, band, count_axis, decade_axis
 from bpexp.report.predicted import draw_theory, theory_handle
 from bpexp.report.selection import Key, Setting, Study, spread
 from bpexp.theory.relu import textbook_variance
+from bpexp.tracking.reader import configuration
 
 __all__ = ["FIGURES", "he_and_xavier", "random_walk", "speeds"]
 
@@ -29,7 +30,7 @@ SPEED = "log10_mean_delta_norm"
 NIELSEN: Mapping[int, tuple[float, ...]] = {2: (0.065741, 0.309218), 3: (0.011838, 0.059965, 0.283142), 4: (0.003, 0.017, 0.070, 0.285)}
 MIDDLE = 0.95  # share of the draws that the bars hold
 LONGEST, WALKS = 50, 11  # layers of the longest walk that is drawn, and how many lengths are
-DOTS: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 3.5}
+DOTS: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 3.5, "zorder": 3}
 TEXTBOOK: dict[str, Any] = {"color": "#888888", "linestyle": (0, (1, 1.5)), "linewidth": 1.4}
 HIS: dict[str, Any] = {"linestyle": "", "marker": "D", "markersize": 5, "color": "C1", "zorder": 4}
 
@@ -71,7 +72,7 @@ def speeds(study: Study) -> Picture:
 
 def _config(study: Study, setting: Setting) -> RunConfig:
     """That of a setting's first run."""
-    return configuration(next(row for _, row in study.frame.loc[[setting.runs[0]]].iterrows()))
+    return configuration({name: study.frame.at[setting.runs[0], name] for name in study.columns})
 
 
 def _over_draws(study: Study, setting: Setting, column: str = SPEED) -> Float64s:
@@ -83,7 +84,7 @@ def _over_draws(study: Study, setting: Setting, column: str = SPEED) -> Float64s
 def _violins(ax: Axes, logs: Float64s, places: Any) -> None:
     """Density, middle share and median of each column."""
     drawn = ax.violinplot([column[np.isfinite(column)] for column in logs.T], places, widths=0.75, showextrema=False)
-    for body in cast(Sequence[PolyCollection], drawn["bodies"]):
+    for body in cast("Sequence[PolyCollection]", drawn["bodies"]):
         body.set(facecolor="C0", alpha=0.25, linewidth=0)
     low, middle, high = np.quantile(logs, [0.5 - MIDDLE / 2.0, 0.5, 0.5 + MIDDLE / 2.0], axis=0)
     ax.vlines(places, low, high, color="C0", linewidth=1.2)

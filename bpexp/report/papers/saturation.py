@@ -1,6 +1,7 @@
 """Figures after Glorot & Bengio 2010: how the top hidden layer of a sigmoid net saturates, and what standard weights do to the two gradients."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.lines import Line2D
@@ -17,6 +18,7 @@ from bpexp.report.selection import Study
 
 __all__ = ["FIGURES", "delta_and_gradient", "saturation"]
 
+DOTS: dict[str, Any] = {"linestyle": "", "marker": "o", "zorder": 3}
 ESCAPED = 0.5  # of the test samples right: the net has left the plateau
 NORMS = {"log10_delta_norm": (r"$\|\delta\|$", "C0"), "log10_grad_norm": (r"$\|\nabla W\|$", "C1")}
 
@@ -77,7 +79,7 @@ def delta_and_gradient(study: Study) -> Picture:
         found = profiles(cell, column)[:, :-1]
         found = found - found[:, -1:]
         mean, std = found.mean(axis=0), found.std(axis=0)
-        ax.plot(hidden, mean, color=colour, marker="o", label=label)
+        ax.plot(hidden, mean, color=colour, label=label, **DOTS)
         ax.fill_between(hidden, mean - std, mean + std, color=colour, alpha=0.2, linewidth=0)
         changes[label] = float(mean[1])
         if prediction is not None:
@@ -86,7 +88,7 @@ def delta_and_gradient(study: Study) -> Picture:
     ax.set(xlabel="hidden layer, from the input to the output", ylabel="norm over that of the last hidden layer")
     count_axis(ax.xaxis)
     decade_axis(ax.yaxis)
-    handles = [Line2D([], [], color=colour, marker="o", label=label) for label, colour in NORMS.values()]
+    handles = [Line2D([], [], color=colour, label=label, **DOTS) for label, colour in NORMS.values()]
     legend(figure, [*handles, theory_handle()])
     told = words.listing(f"{words.change(change)} ({name})" for name, change in zip(("δ", "∇W"), changes.values(), strict=True))
     sentence = f"From the last hidden layer back to the second, the norm of one sample's gradient {told}."
