@@ -174,7 +174,9 @@ def paired(cell: Cell, key: str, over: Any, under: Any, measure: Callable[[Cell]
 
 
 def profiles(cell: Cell, column: str, step: int = 0) -> Float64s:
-    """A column over layers 1 … L at a probed step, a row per run; all runs have the same depth."""
+    """A column over layers 1 … L at a probed step, a row per run.  Raises ValueError where runs differ in depth."""
+    if cell.frame["depth"].nunique() != 1:
+        raise ValueError(f"depth={sorted(cell.frame['depth'].unique())}: must be the same in all runs that are measured together")
     frame = cell.layers
     return frame.loc[frame["step"] == step, column].to_numpy(np.float64).reshape(len(cell.frame), -1)
 

@@ -72,7 +72,7 @@ def speeds(study: Study) -> Picture:
 
 def _config(study: Study, setting: Setting) -> RunConfig:
     """That of a setting's first run."""
-    return configuration({name: study.frame.at[setting.runs[0], name] for name in study.columns})
+    return configuration(study.frame.loc[setting.runs[0]].to_dict())
 
 
 def _over_draws(study: Study, setting: Setting, column: str = SPEED) -> Float64s:
