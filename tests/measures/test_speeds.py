@@ -1,7 +1,7 @@
 """Quantities over draws of the initial weights, against numbers computed here from records, by loops, and from random numbers."""
 
 from dataclasses import replace
-from math import log, sqrt
+from math import exp, log, sqrt
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from bpexp.measures import MEASURED, PREDICTED, Cell, speeds
+from bpexp.theory.relu import log_norm_of_net
 from tests.report.studies import configs, records, runs_of
 
 WALKS = {"data__name": "noise", "data__samples": 4, "data__inputs": 6, "data__classes": None, "activation": "relu", "output": "linear"}
@@ -70,6 +71,13 @@ def test_theorys_ratio_per_layer_is_that_of_drawn_nets(column: str) -> None:
     theory = speeds.predicted_ratio_per_layer(found, first=2, last=5, column=column)
     assert abs(measured.value - theory) < 4.0 * measured.error
     assert measured.error < 0.015
+
+
+def test_theorys_ratio_is_that_of_one_sample_where_batches_are_of_one() -> None:
+    axes: dict[str, Any] = {"depth": 6, "width": 64, "steps": 0, "activation": "relu", "init__name": "he"}
+    exact = exp(0.5 * log_norm_of_net([64]).mean)
+    assert speeds.predicted_ratio_per_layer(cell(**axes, batch_size=1)) == pytest.approx(exact, abs=1e-3)  # the square of 1/width
+    assert speeds.predicted_ratio_per_layer(cell(**axes, batch_size=8)) > exact + 5e-3  # all samples together lose less
 
 
 def test_the_scale_is_the_root_of_q_and_nets_of_one_draw_are_compared() -> None:
