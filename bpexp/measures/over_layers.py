@@ -7,9 +7,9 @@ import numpy as np
 
 from bpexp.core.arrays import Float64s
 from bpexp.measures.cell import Cell, Measured
-from bpexp.prediction import predict
+from bpexp.prediction import Prediction, predict
 
-__all__ = ["MEASURED", "PREDICTED", "decades_lost"]
+__all__ = ["MEASURED", "PREDICTED", "decades_lost", "predicted_norm"]
 
 
 def decades_lost(log10_norm: Float64s, first: int, last: int) -> float:
@@ -28,16 +28,27 @@ def log10_ratio(cell: Cell, layer: int, other: int, column: str = "log10_grad_no
     return cell.repeated(lambda run: _ratio(run.profile(column), layer, other))
 
 
-def predicted_decades_per_layer(cell: Cell, first: int = 2, last: int | None = None) -> float:
-    """The same slope of theory's profile for the same net, its width counted."""
+def predicted_decades_per_layer(
+    cell: Cell, first: int = 2, last: int | None = None, column: str = "log10_delta_norm", settled: bool = False
+) -> float:
+    """The same slope of theory's profile for the same net, its width counted; `settled`: -1/2 log10 chi at the fixed point, of wide layers."""
     found = predict(cell.config)
-    return nan if found is None else decades_lost(found.log10_delta, first, last or cell.config.depth - 1)
+    if found is None or (settled and found.settled is None):
+        return nan
+    if settled:
+        return found.settled.decades_per_layer
+    return decades_lost(predicted_norm(found, column), first, last or cell.config.depth - 1)
 
 
-def predicted_log10_ratio(cell: Cell, layer: int, other: int) -> float:
-    """The same of theory's profile of ||dL/dW||, its width counted."""
+def predicted_log10_ratio(cell: Cell, layer: int, other: int, column: str = "log10_grad_norm") -> float:
+    """The same of theory's profile, its width counted."""
     found = predict(cell.config)
-    return nan if found is None else _ratio(found.log10_grad, layer, other)
+    return nan if found is None else _ratio(predicted_norm(found, column), layer, other)
+
+
+def predicted_norm(found: Prediction, column: str) -> Float64s:
+    """Theory's log10 of a norm over the layers, its width counted, up to a constant; a sample's own for `sample_…` columns."""
+    return found.log10_norm(column.replace("_sample_", "_"))
 
 
 def _ratio(profile: Float64s, layer: int, other: int) -> float:

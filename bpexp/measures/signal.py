@@ -2,25 +2,25 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf, log10, nan, sqrt
+from math import log10, nan
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bpexp.config import RunConfig
-from bpexp.core.activations import ACTIVATIONS, Activation
+from bpexp.config import RunConfig, solved
+from bpexp.core.activations import ACTIVATIONS
 from bpexp.core.arrays import Float64s
 from bpexp.core.initializers import INITIALIZERS
 from bpexp.datasets import load
 from bpexp.measures.cell import Cell, Measured
 from bpexp.measures.over_layers import decades_lost
 from bpexp.prediction import predict
-from bpexp.theory.correlation import correlation_fixed_point, spread_factor
-from bpexp.theory.gaussian import gaussian_mean
-from bpexp.theory.limits import plateau
+from bpexp.theory.correlation import spread_factor
+from bpexp.theory.limits import floors, input_lost_at, layers_until, plateau
 from bpexp.theory.mean_field import width_correction
-from bpexp.theory.variance import mean_square, outputs
+from bpexp.theory.variance import mean_square
 
-__all__ = ["LIMITS", "MEASURED", "PREDICTED", "Forward", "first_at_the_floor", "forward", "limit_of", "rounding_floor"]
+__all__ = ["MEASURED", "PREDICTED", "Forward", "entries", "first_at_the_floor", "forward"]
 
 GRAD = "log10_sample_grad_norm"
 TWICE = 0.5 * log10(2.0)  # above a floor in quadrature: as much signal as noise
@@ -115,41 +115,33 @@ def first_at_the_floor(log10_spread: Float64s) -> float:
     return _first(log10_spread <= floor + TWICE)
 
 
+def _first(holds: NDArray[np.bool]) -> float:
+    """The place, from 1 on, of the first that holds; NaN where none does."""
+    return float(np.argmax(holds)) + 1.0 if holds.any() else nan
+
+
 def predicted_indistinct_from(cell: Cell) -> float:
-    """The first layer where theory's spread is below what rounding each activation once makes of it."""
-    found, config = forward(cell.config), cell.config
-    if found is None:
+    """The first layer where theory's spread is less than the unit roundoff of the activations themselves (`bpexp.theory.limits.input_lost_at`)."""
+    config, init = cell.config, INITIALIZERS[cell.config.init.name]
+    if predict(config) is None or init.sigma_w2 is None:
         return nan
-    phi = ACTIVATIONS[config.activation]
-    hidden = zip(found.log10_spread[: config.depth - 1], found.q, strict=False)
-    return _first(np.array([spread < rounding_floor(phi, float(q), config.dtype) for spread, q in hidden]))
-
-
-def rounding_floor(phi: Activation, q: float, dtype: str) -> float:
-    """log10 of the root mean square of what rounding phi(z), z ~ N(0, q), to the nearest number of a dtype leaves: spacing / sqrt(12)."""
-
-    def square(z: Float64s) -> Float64s:
-        return np.asarray(np.spacing(np.abs(outputs(phi, z)).astype(dtype)), np.float64) ** 2
-
-    return 0.5 * log10(gaussian_mean(square, q) / 12.0)
+    part, x = solved(config).init, load(config.data).split.x_train
+    sigma_w2 = init.sigma_w2(config.width, config.width, **{key: getattr(part, key) for key in init.keys})
+    sigma_b2 = part.sigma_b2 if config.bias else 0.0
+    q_input, v_input = float(np.mean(x**2)), float(np.mean(x.var(axis=0)))
+    found = input_lost_at(ACTIVATIONS[config.activation], sigma_w2, sigma_b2, config.dtype, q_input=q_input, v_input=v_input)
+    return nan if found is None else float(found)
 
 
 # ---------------------------------------------------------------------------------------------- gradients that leave the range of a dtype
 
-# log10 of a size below which an entry is no normal number, is rounded to 0, or has a square that is rounded to 0
-LIMITS: dict[str, Callable[["np.finfo[np.floating]"], float]] = {
-    "subnormal": lambda info: log10(float(info.smallest_normal)),
-    "zero": lambda info: log10(float(info.smallest_subnormal)) - log10(2.0),
-    "zero_square": lambda info: 0.5 * (log10(float(info.smallest_subnormal)) - log10(2.0)),
-}
-
 
 def layers_back(cell: Cell, limit: str, dtype: str = "float32", column: str = GRAD) -> Measured:
-    """How many layers before the output one the entries of dL/dW fall below a limit of a dtype: subnormal, zero or zero_square.
+    """How many layers before the output one the entries of dL/dW fall below a limit of a dtype (`bpexp.theory.limits.Floors`): normal, zero or square.
 
-    An entry stands for the root mean square of the layer's: ||dL/dW_k|| / sqrt(n_{k-1} n_k).  The norms are exact whatever the run's own dtype.
+    A layer's entry is the root mean square of all, ||dL/dW_k|| / sqrt(n_{k-1} n_k).  The norms are exact whatever the run's own dtype.
     """
-    return cell.repeated(lambda run: _fallen(run.profile(column), run.config, limit_of(limit, dtype)))
+    return cell.repeated(lambda run: _back(run.profile(column), run.config, limit, dtype))
 
 
 def predicted_layers_back(cell: Cell, limit: str, dtype: str = "float32", column: str = GRAD) -> float:
@@ -158,26 +150,19 @@ def predicted_layers_back(cell: Cell, limit: str, dtype: str = "float32", column
     if found is None:
         return nan
     start = cell.repeated(lambda run: float(run.profile(column)[-1])).value
-    return _fallen(found.log10_grad - found.log10_grad[-1] + start, cell.config, limit_of(limit, dtype))
+    return _back(found.log10_grad - found.log10_grad[-1] + start, cell.config, limit, dtype)
 
 
-def limit_of(name: str, dtype: str) -> float:
-    """log10 of one of LIMITS."""
-    return LIMITS[name](np.finfo(dtype))
+def _back(log10_norm: Float64s, config: RunConfig, limit: str, dtype: str) -> float:
+    found = layers_until(getattr(floors(dtype), limit), entries(log10_norm, config))
+    return nan if found is None else float(found)
 
 
-def _fallen(log10_norm: Float64s, config: RunConfig, limit: float) -> float:
-    """Layers between the output layer and the first one, going back, whose typical entry is below the limit."""
-    found = predict(config)
-    assert found is not None
-    sizes = np.array(found.profile.sizes, float)
-    entries = log10_norm - 0.5 * np.log10(sizes[:-1] * sizes[1:])
-    return _first(entries[::-1] < limit) - 1.0
-
-
-def _first(holds: "np.typing.NDArray[np.bool]") -> float:
-    """The place, from 1 on, of the first that holds; NaN where none does."""
-    return float(np.argmax(holds)) + 1.0 if holds.any() else nan
+def entries(log10_norm: Float64s, config: RunConfig) -> Float64s:
+    """log10 of the root mean square of each layer's entries, from that of the norms of dL/dW or W."""
+    data = load(config.data)
+    sizes = np.array([data.inputs, *[config.width] * (config.depth - 1), data.outputs], float)
+    return log10_norm - 0.5 * np.log10(sizes[:-1] * sizes[1:])
 
 
 # ---------------------------------------------------------------------------------------------- the plateau

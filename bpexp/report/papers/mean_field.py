@@ -1,6 +1,7 @@
 """Figures of untrained nets beside mean-field theory: slopes, gradients down to the limits of a dtype, samples that become alike."""
 
 from collections.abc import Callable, Mapping
+from math import log10
 from typing import Any
 
 import numpy as np
@@ -11,18 +12,19 @@ from matplotlib.lines import Line2D
 
 from bpexp.config import RunConfig, solved
 from bpexp.core.activations import ACTIVATIONS
-from bpexp.core.arrays import Float64s
 from bpexp.core.initializers import INITIALIZERS
 from bpexp.measures.cell import configuration
-from bpexp.measures.over_layers import decades_lost
-from bpexp.measures.signal import LIMITS, first_at_the_floor, forward, limit_of, rounding_floor
+from bpexp.measures.over_layers import decades_lost, predicted_norm
+from bpexp.measures.signal import entries, first_at_the_floor, forward
 from bpexp.prediction import predict
 from bpexp.report import words
 from bpexp.report.over_depth import paths_against_backprop
 from bpexp.report.picture import Colours, Picture, band, count_axis, decade_axis, legend, over_runs, panels, seeds_note
 from bpexp.report.predicted import draw_theory, theory_handle
 from bpexp.report.selection import SYMBOLS, Setting, Study
+from bpexp.theory.limits import floors, layers_until
 from bpexp.theory.mean_field import decades_per_layer
+from bpexp.theory.variance import mean_square
 
 __all__ = ["FIGURES", "correlations", "deep_gradients", "forward_collapse", "slopes_over_variance"]
 
@@ -105,8 +107,8 @@ def deep_gradients(study: Study) -> Picture:
         _theory_from_the_output(ax, config, GRAD, table["mean"])
         _name_at_the_end(ax, f"{VARIANCE} = {_variance(config):.3g}", float(table["mean"].iloc[0]))
     _layer_axes(ax, r"typical entry of $\nabla W$ at step 0")
-    for name, text in (("zero_square", "its square is 0"), ("subnormal", "subnormal"), ("zero", "0")):
-        level = limit_of(name, "float32")
+    limits = floors("float32")
+    for level, text in ((limits.square, "its square is 0"), (limits.normal, "subnormal"), (limits.zero, "0")):
         ax.axhline(level, color="#b03030", **LEVEL)
         ax.text(0.995, level, f"float32: {text}", transform=ax.get_yaxis_transform(), ha="right", va="top", fontsize=7, color="#b03030")
     legend(figure, [theory_handle()])
@@ -118,22 +120,19 @@ def deep_gradients(study: Study) -> Picture:
 
 
 def _entries(study: Study, setting: Setting, config: RunConfig) -> pd.DataFrame:
-    """The same table for ||dL/dW_k|| / sqrt(n_{k-1} n_k)."""
-    table, found = _table(study, setting, GRAD), predict(config)
-    assert found is not None
-    sizes = np.array(found.profile.sizes, float)
-    return table.assign(**{name: table[name] - 0.5 * np.log10(sizes[:-1] * sizes[1:]) for name in ("mean", "low", "high")})
+    """The table of the norms, each over the root of the number of weights."""
+    table = _table(study, setting, GRAD)
+    return table.assign(**{name: entries(table[name].to_numpy(np.float64), config) for name in ("mean", "low", "high")})
 
 
 def _depths_sentence(study: Study, nets: Mapping[Setting, RunConfig]) -> str:
     """How far back the gradient of each setting falls, and where float32 would lose it."""
-    told = []
+    told, limits = [], floors("float32")
     for net, config in nets.items():
-        entries = _entries(study, net, config)["mean"].to_numpy(np.float64)
-        back = {name: int(np.argmax(entries[::-1] < limit_of(name, "float32"))) for name in LIMITS if (entries < limit_of(name, "float32")).any()}
-        lost = f", in float32 subnormal from {back['subnormal']} layers back and 0 from {back['zero']}" if "zero" in back else ""
-        fall = words.change(float(entries[0] - entries[-2]))
-        told.append(f"{fall} with σw² = {_variance(config):.3g}{lost}")
+        typical = _entries(study, net, config)["mean"].to_numpy(np.float64)
+        subnormal, zero = layers_until(limits.normal, typical), layers_until(limits.zero, typical)
+        lost = f", in float32 subnormal from {subnormal} layers before the output on and 0 from {zero}" if zero is not None else ""
+        told.append(f"{words.change(float(typical[0] - typical[-2]))} with σw² = {_variance(config):.3g}{lost}")
     return f"From the last hidden layer to the first the typical entry of the gradient {words.listing(told)}."
 
 
@@ -151,12 +150,13 @@ def forward_collapse(study: Study) -> Picture:
         handles.append(Line2D([], [], color=colour, label=config.dtype))
         if found is None:
             continue
-        floor = rounding_floor(ACTIVATIONS[config.activation], float(found.q[len(table) - 1]), config.dtype)
+        size = mean_square(ACTIVATIONS[config.activation], float(found.q[len(table) - 1]))
+        floor = log10(float(np.finfo(config.dtype).eps) / 2.0) + 0.5 * log10(size)
         ax.axhline(floor, color=colour, **LEVEL)
         seen = found.log10_spread[: len(table)]
         draw_theory(ax, table.index.to_numpy(float), np.where(seen > floor - 3.0, seen, np.nan))
     _layer_axes(ax, "spread of $a$ between samples")
-    dotted = Line2D([], [], color="#444444", label="one rounding of $a$", **LEVEL)
+    dotted = Line2D([], [], color="#444444", label="rounding of $a$", **LEVEL)
     legend(figure, [*handles, theory_handle(), dotted])
     notes = (
         "The spread is the root mean square of a hidden layer's activations about their mean over the samples, at step 0. Theory's line starts from the "
@@ -244,7 +244,7 @@ def _theory_from_the_output(ax: Axes, config: RunConfig, column: str, measured: 
     """Theory's profile of a net of this width, laid through the norm measured in the output layer."""
     found = predict(config)
     if found is not None:
-        line: Float64s = found.log10_norm(column)
+        line = predicted_norm(found, column)
         draw_theory(ax, measured.index.to_numpy(float), line - line[-1] + float(measured.iloc[-1]))
 
 
