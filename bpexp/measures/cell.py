@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import nan, sqrt
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import numpy as np
 import pandas as pd
@@ -124,8 +124,16 @@ def configuration(row: "pd.Series[Any]") -> RunConfig:
         if key.startswith("tracking.") or key not in row or (value := _plain(row[key])) is None:
             continue
         group, dot, name = key.rpartition(".")
-        (nested.setdefault(group, {}) if dot else nested)[name] = int(value) if isinstance(value, float) and takes_whole(key) else value
+        (nested.setdefault(group, {}) if dot else nested)[name] = _told(key, value)
     return parse(RunConfig, nested)
+
+
+def _told(key: str, value: Any) -> Any:
+    """A value as the schema has it: frames make floats of whole numbers, and hold a list as the text that one types, [q,c]."""
+    if isinstance(value, float) and takes_whole(key):
+        return int(value)
+    listed = isinstance(value, str) and list in map(get_origin, (hint := keys(RunConfig)[key], *get_args(hint)))
+    return [name for name in value[1:-1].split(",") if name] if listed else value
 
 
 def _plain(value: Any) -> Any:
