@@ -35,15 +35,20 @@ def predicted_decades_per_layer(
     found = predict(cell.config)
     if found is None or (settled and found.settled is None):
         return nan
-    if settled:
+    if settled and found.settled is not None:
         return found.settled.decades_per_layer
     return decades_lost(predicted_norm(found, column), first, last or cell.config.depth - 1)
 
 
-def predicted_log10_ratio(cell: Cell, layer: int, other: int, column: str = "log10_grad_norm") -> float:
-    """The same of theory's profile, its width counted."""
+def predicted_log10_ratio(cell: Cell, layer: int, other: int, column: str = "log10_grad_norm", settled: bool = False) -> float:
+    """The same of theory's profile, its width counted; `settled`: so many steps of the fixed point's slope, of wide layers."""
     found = predict(cell.config)
-    return nan if found is None else _ratio(predicted_norm(found, column), layer, other)
+    if found is None or (settled and found.settled is None):
+        return nan
+    if settled and found.settled is not None:
+        at, against = _places(cell.config.depth, layer, other)
+        return (at - against) * found.settled.decades_per_layer
+    return _ratio(predicted_norm(found, column), layer, other)
 
 
 def predicted_norm(found: Prediction, column: str) -> Float64s:
@@ -52,8 +57,13 @@ def predicted_norm(found: Prediction, column: str) -> Float64s:
 
 
 def _ratio(profile: Float64s, layer: int, other: int) -> float:
-    at, against = (number - 1 if number > 0 else number for number in (layer, other))
+    at, against = _places(len(profile), layer, other)
     return float(profile[at] - profile[against])
+
+
+def _places(depth: int, *layers: int) -> list[int]:
+    """The indices of layers that are counted from 1, or with negative numbers from the output."""
+    return [number - 1 if number > 0 else depth + number for number in layers]
 
 
 MEASURED: dict[str, Callable[..., Measured]] = {"decades_per_layer": decades_per_layer, "log10_ratio": log10_ratio}
