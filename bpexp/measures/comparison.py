@@ -20,7 +20,9 @@ def difference(cell: Cell, measure: str, one: Mapping[str, Any], other: Mapping[
     return Measured(first.value - second.value, hypot(first.error, second.error), values)
 
 
-def predicted_difference(cell: Cell, measure: str, one: Mapping[str, Any], other: Mapping[str, Any], options: Mapping[str, Any] | None = None) -> float:
+def predicted_difference(
+    cell: Cell, measure: str, one: Mapping[str, Any], other: Mapping[str, Any], options: Mapping[str, Any] | None = None
+) -> float:
     """The same of theory's numbers."""
     first, second = (PREDICTIONS[measure](cell.where(values), **options or {}) for values in (one, other))
     return first - second

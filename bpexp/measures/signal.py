@@ -137,7 +137,7 @@ def predicted_indistinct_from(cell: Cell) -> float:
 
 
 def layers_back(cell: Cell, limit: str, dtype: str = "float32", column: str = GRAD) -> Measured:
-    """How many layers before the output one the entries of dL/dW fall below a limit of a dtype (`bpexp.theory.limits.Floors`): normal, zero or square.
+    """How many layers before the output one entries of dL/dW fall below a limit of a dtype (`bpexp.theory.limits.Floors`): normal, zero or square.
 
     A layer's entry is the root mean square of all, ||dL/dW_k|| / sqrt(n_{k-1} n_k).  The norms are exact whatever the run's own dtype.
     """

@@ -35,7 +35,7 @@ def _paths(sizes: Sequence[int]) -> int:
 
 
 def _backpropagation(sizes: Sequence[int]) -> int:
-    """One multiplication for each last delta, one per weight for its gradient, and for each delta of layer k < L its n_{k+1} weights and its slope."""
+    """One for each last delta, one per weight for its gradient, and for each delta of a layer k < L its n_{k+1} weights and its slope."""
     weights = [a * b for a, b in pairwise(sizes)]
     return sizes[-1] + sum(weights) + sum(weights[1:]) + sum(sizes[1:-1])
 

@@ -1,7 +1,7 @@
 """Figures of untrained nets beside mean-field theory: slopes, gradients down to the limits of a dtype, samples that become alike."""
 
 from collections.abc import Callable, Mapping
-from math import log10
+from math import isfinite, log10, nan
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 
 from bpexp.config import RunConfig, solved
 from bpexp.core.activations import ACTIVATIONS
+from bpexp.core.arrays import Float64s
 from bpexp.core.initializers import INITIALIZERS
 from bpexp.measures.cell import configuration
 from bpexp.measures.over_layers import decades_lost, predicted_norm
@@ -21,7 +22,7 @@ from bpexp.report import words
 from bpexp.report.over_depth import paths_against_backprop
 from bpexp.report.picture import Colours, Picture, band, count_axis, decade_axis, legend, over_runs, panels, seeds_note
 from bpexp.report.predicted import draw_theory, theory_handle
-from bpexp.report.selection import SYMBOLS, Setting, Study
+from bpexp.report.selection import SYMBOLS, Setting, Study, spread
 from bpexp.theory.limits import floors, layers_until
 from bpexp.theory.mean_field import decades_per_layer
 from bpexp.theory.variance import mean_square
@@ -31,6 +32,9 @@ __all__ = ["FIGURES", "correlations", "deep_gradients", "forward_collapse", "slo
 DELTA, GRAD, SPREAD = "log10_delta_norm", "log10_sample_grad_norm", "log10_spread"
 EDGE = 5  # layers at either end, where the data and the loss are still felt
 FINE = 60  # points of theory's curve
+POINTS = 25  # layers with a marker
+BEYOND = 1.6  # times the layers down to the floor are shown
+BELOW = 2.0  # decades below the floor where theory's line ends
 VARIANCE = SYMBOLS["init.sigma_w2"][1]
 DOTS: dict[str, Any] = {"linestyle": "", "markersize": 4.5}
 LEVEL: dict[str, Any] = {"linewidth": 0.8, "linestyle": (0, (1, 2))}
@@ -69,7 +73,7 @@ def slopes_over_variance(study: Study) -> Picture:
     legend(figure, [*handles, theory_handle()])
     depth = max(config.depth for config in nets.values())
     notes = (
-        f"Slopes are fitted over layers {EDGE} to {depth - EDGE} of {depth}, at step 0. Left: theory's curve is that of infinitely wide layers. "
+        f"Slopes are fitted over layers {EDGE} to {depth - EDGE} of {depth}, at step 0. Left: theory's curve is that of infinitely wide layers.",
         "Right: the narrowest nets with Gaussian weights; theory's lines count their width and start from the norm measured in the output layer.",
     )
     return Picture(figure, _slopes_sentence(study, nets), (*notes, *seeds_note(study, "Points and lines")))
@@ -91,7 +95,9 @@ def _slopes_sentence(study: Study, nets: Mapping[Setting, RunConfig]) -> str:
     off = max(abs(ours / theory - 1.0) for ours, theory in found.values())
     ends = dict.fromkeys(choose(nets, key=lambda net: _variance(nets[net])) for choose in (min, max))
     told = words.listing(f"{found[net][0]:.4f} at σw² = {_variance(nets[net]):.3g} (theory {found[net][1]:.4f})" for net in ends)
-    return f"A layer takes {told} decades from the error's norm; the farthest of {words.count(len(nets), 'setting')} is {words.percent(off)} off theory."
+    return (
+        f"A layer takes {told} decades from the error's norm; the farthest of {words.count(len(nets), 'setting')} is {words.percent(off)} off theory."
+    )
 
 
 # ---------------------------------------------------------------------------------------------- gradients that leave a dtype
@@ -104,7 +110,7 @@ def deep_gradients(study: Study) -> Picture:
     for number, (net, config) in enumerate(nets.items()):
         table = _entries(study, net, config)
         band(ax, table, _shade(number, len(nets)), f"entries {number}")
-        _theory_from_the_output(ax, config, GRAD, table["mean"])
+        _theory_from_the_output(ax, config, GRAD, table["mean"], entries)
         _name_at_the_end(ax, f"{VARIANCE} = {_variance(config):.3g}", float(table["mean"].iloc[0]))
     _layer_axes(ax, r"typical entry of $\nabla W$ at step 0")
     limits = floors("float32")
@@ -113,8 +119,9 @@ def deep_gradients(study: Study) -> Picture:
         ax.text(0.995, level, f"float32: {text}", transform=ax.get_yaxis_transform(), ha="right", va="top", fontsize=7, color="#b03030")
     legend(figure, [theory_handle()])
     notes = (
-        r"A layer's typical entry is its norm for one sample over the root of its number of weights. Theory's lines count the width and start from the norm "
-        "measured in the output layer. Below a dotted line a float32 entry has a square that is rounded to 0, is subnormal, or is rounded to 0 itself.",
+        "A layer's typical entry is the norm of its gradient for one sample over the root of its number of weights.",
+        "Theory's lines count the width and start from the norm measured in the output layer.",
+        "Below a dotted line a float32 entry has a square that is rounded to 0, is subnormal, or is rounded to 0 itself.",
     )
     return Picture(figure, _depths_sentence(study, nets), (*notes, *seeds_note(study)))
 
@@ -144,8 +151,10 @@ def forward_collapse(study: Study) -> Picture:
     nets = {setting: config for setting, config in _nets(study).items() if len(_table(study, setting, SPREAD))}
     figure, (ax,) = panels(1)
     handles: list[Artist] = []
+    last = max((first_at_the_floor(_spread_of(study, net)) for net in nets), default=nan)
     for number, (net, config) in enumerate(sorted(nets.items(), key=lambda item: item[1].dtype)):
         colour, table, found = f"C{number}", _table(study, net, SPREAD).iloc[:-1], forward(config)
+        table = table[table.index <= BEYOND * last] if isfinite(last) else table
         band(ax, table, colour, config.dtype)
         handles.append(Line2D([], [], color=colour, label=config.dtype))
         if found is None:
@@ -154,23 +163,27 @@ def forward_collapse(study: Study) -> Picture:
         floor = log10(float(np.finfo(config.dtype).eps) / 2.0) + 0.5 * log10(size)
         ax.axhline(floor, color=colour, **LEVEL)
         seen = found.log10_spread[: len(table)]
-        draw_theory(ax, table.index.to_numpy(float), np.where(seen > floor - 3.0, seen, np.nan))
+        draw_theory(ax, table.index.to_numpy(float), np.where(seen > floor - BELOW, seen, np.nan))
     _layer_axes(ax, "spread of $a$ between samples")
     dotted = Line2D([], [], color="#444444", label="rounding of $a$", **LEVEL)
     legend(figure, [*handles, theory_handle(), dotted])
     notes = (
-        "The spread is the root mean square of a hidden layer's activations about their mean over the samples, at step 0. Theory's line starts from the "
-        "data; where it crosses the dotted line of a dtype, rounding takes over, and what comes after depends on the input no more.",
+        "The spread is the root mean square of a hidden layer's activations about their mean over the samples, at step 0.",
+        "Theory's line starts from the data. Where it crosses a dtype's dotted line, rounding takes over: what comes after does not depend on the input.",
     )
     return Picture(figure, _collapse_sentence(study, nets), (*notes, *seeds_note(study)))
+
+
+def _spread_of(study: Study, setting: Setting) -> Float64s:
+    """Of the hidden layers, mean over runs."""
+    return _table(study, setting, SPREAD)["mean"].to_numpy(np.float64)[:-1]
 
 
 def _collapse_sentence(study: Study, nets: Mapping[Setting, RunConfig]) -> str:
     """From which layer on rounding is most of the spread."""
     told = []
     for net, config in nets.items():
-        spread = _table(study, net, SPREAD)["mean"].to_numpy(np.float64)[:-1]
-        place = first_at_the_floor(spread)
+        place = first_at_the_floor(_spread_of(study, net))
         told.append(f"layer {place:.0f} in {config.dtype}" if place == place else f"no layer in {config.dtype}")  # noqa: PLR0124 (NaN)
     return f"Rounding is most of the difference between two samples from {words.listing(told)} on."
 
@@ -179,7 +192,7 @@ def _collapse_sentence(study: Study, nets: Mapping[Setting, RunConfig]) -> str:
 
 
 def correlations(study: Study) -> Picture:
-    """q and c over the layers, from every data set's own start to theory's fixed points (Poole et al. 2016, figs. 1 and 2)."""
+    """Mean square q and correlation c over the layers, from every data set's own start to theory's fixed points (Poole et al. 2016, figs. 1 and 2)."""
     nets = {setting: config for setting, config in _nets(study).items() if len(_table(study, setting, "q"))}
     variances, sources = (sorted({choose(config) for config in nets.values()}) for choose in (_variance, lambda config: config.data.name))
     figure, axes = panels(2, 2.6)
@@ -188,7 +201,8 @@ def correlations(study: Study) -> Picture:
         for ax, column in zip(axes, ("q", "c"), strict=True):
             table = _table(study, net, column).iloc[:-1]
             band(ax, table, colour, f"{column} {config.data.name}", linestyle="")
-            ax.plot(table.index, table["mean"], color=colour, label=config.data.name, **DOTS | {"marker": "o^s"[sources.index(config.data.name) % 3]})
+            some = table.loc[spread(list(table.index), POINTS), "mean"]
+            ax.plot(some.index, some, color=colour, label=config.data.name, **DOTS | {"marker": "o^s"[sources.index(config.data.name) % 3]})
             if found is not None:
                 draw_theory(ax, table.index.to_numpy(float), getattr(found, column)[: len(table)])
         prediction = predict(config)
@@ -240,11 +254,13 @@ def _table(study: Study, setting: Setting, column: str) -> pd.DataFrame:
     return over_runs(frame[frame["step"] == 0], "layer", column)
 
 
-def _theory_from_the_output(ax: Axes, config: RunConfig, column: str, measured: "pd.Series[float]") -> None:
-    """Theory's profile of a net of this width, laid through the norm measured in the output layer."""
+def _theory_from_the_output(
+    ax: Axes, config: RunConfig, column: str, measured: "pd.Series[float]", of: Callable[[Float64s, RunConfig], Float64s] = lambda norm, _: norm
+) -> None:
+    """Theory's profile of a net of this width, or what is made `of` its norms, laid through what was measured in the output layer."""
     found = predict(config)
     if found is not None:
-        line = predicted_norm(found, column)
+        line = of(predicted_norm(found, column), config)
         draw_theory(ax, measured.index.to_numpy(float), line - line[-1] + float(measured.iloc[-1]))
 
 
