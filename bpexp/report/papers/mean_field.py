@@ -169,7 +169,7 @@ def forward_collapse(study: Study) -> Picture:
     legend(figure, [*handles, theory_handle(), dotted])
     notes = (
         "The spread is the root mean square of a hidden layer's activations about their mean over the samples, at step 0.",
-        "Theory's line starts from the data. Where it crosses a dtype's dotted line, rounding takes over: what comes after does not depend on the input.",
+        "Theory's line starts from the data. Where it crosses a dtype's dotted line, rounding takes over: what follows does not depend on the input.",
     )
     return Picture(figure, _collapse_sentence(study, nets), (*notes, *seeds_note(study)))
 
@@ -192,7 +192,7 @@ def _collapse_sentence(study: Study, nets: Mapping[Setting, RunConfig]) -> str:
 
 
 def correlations(study: Study) -> Picture:
-    """Mean square q and correlation c over the layers, from every data set's own start to theory's fixed points (Poole et al. 2016, figs. 1 and 2)."""
+    """Mean square q and correlation c over the layers, from the data's own to theory's fixed points (Poole et al. 2016, figs. 1 and 2)."""
     nets = {setting: config for setting, config in _nets(study).items() if len(_table(study, setting, "q"))}
     variances, sources = (sorted({choose(config) for config in nets.values()}) for choose in (_variance, lambda config: config.data.name))
     figure, axes = panels(2, 2.6)
