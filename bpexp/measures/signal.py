@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import log10, nan
+from math import nan
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,9 @@ from bpexp.theory.limits import floors, input_lost_at, layers_until, plateau
 from bpexp.theory.mean_field import width_correction
 from bpexp.theory.variance import mean_square
 
-__all__ = ["MEASURED", "PREDICTED", "Forward", "entries", "first_at_the_floor", "forward"]
+__all__ = ["MEASURED", "PREDICTED", "Forward", "entries", "forward", "half_as_fast"]
 
 GRAD = "log10_sample_grad_norm"
-TWICE = 0.5 * log10(2.0)  # above a floor in quadrature: as much signal as noise
 
 
 @dataclass(frozen=True)
@@ -100,19 +99,20 @@ def predicted_spread_lost(cell: Cell, first: int = 2, last: int | None = None) -
     return -decades_lost(found.log10_spread, first, last) + float(np.mean(narrow))
 
 
-def indistinct_from(cell: Cell) -> Measured:
+def indistinct_from(cell: Cell, first: int = 2, last: int = 8) -> Measured:
     """The first hidden layer where rounding makes up most of the spread between samples: from there on nothing depends on the input.
 
-    The spread stops falling at a floor, its median over the deeper half of the hidden layers, and adds to it in quadrature: signal and
-    floor are alike where the spread is sqrt(2) times the floor.  NaN where no layer is that near.
+    Signal s and rounding n add in quadrature, so the spread's slope is s²/(s² + n²) times that of the signal alone, which it has over layers
+    `first` … `last`: where they are alike, it falls half as fast.  NaN where it never does.
     """
-    return cell.repeated(lambda run: first_at_the_floor(run.profile("log10_spread")[: run.config.depth - 1]))
+    return cell.repeated(lambda run: half_as_fast(run.profile("log10_spread")[: run.config.depth - 1], first, last))
 
 
-def first_at_the_floor(log10_spread: Float64s) -> float:
-    """The first layer at most sqrt(2) times above the median of the deeper half, from 1 on; NaN where there is none."""
-    floor = float(np.median(log10_spread[len(log10_spread) // 2 :]))
-    return _first(log10_spread <= floor + TWICE)
+def half_as_fast(log10_spread: Float64s, first: int = 2, last: int = 8) -> float:
+    """The first layer, from 1 on, to which a profile falls by less than half of what it loses per layer over `first` … `last`."""
+    drops = -np.diff(log10_spread)
+    usual = (log10_spread[first - 1] - log10_spread[last - 1]) / (last - first)
+    return _first(np.append(False, drops < 0.5 * usual))
 
 
 def _first(holds: NDArray[np.bool]) -> float:

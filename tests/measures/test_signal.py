@@ -1,6 +1,6 @@
 """Measures of signals and gradients against plain loops, and theory's numbers for them against drawn nets."""
 
-from math import inf, isnan, log10, nan, sqrt
+from math import isnan, log10, sqrt
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from scipy.special import expit
 from bpexp.core.arrays import Float64s
 from bpexp.datasets import load
 from bpexp.measures import MEASURED, PREDICTED
-from bpexp.measures.signal import entries, first_at_the_floor, forward
+from bpexp.measures.signal import entries, forward, half_as_fast
 from bpexp.theory.limits import floors
 from tests.measures.cells import UNTRAINED, cell, made_up, weights
 from tests.report.studies import configs
@@ -84,15 +84,15 @@ def test_theory_loses_the_spread_of_many_nets() -> None:
     assert found.error < 0.01
 
 
-def test_the_floor_begins_where_it_is_most_of_the_spread() -> None:
-    signal = -1.0 - 0.6 * np.arange(30)
-    noise = -7.3
+@pytest.mark.parametrize("noise", [-5.3, -7.0, -12.2])
+def test_a_profile_falls_half_as_fast_where_signal_and_noise_are_alike(noise: float) -> None:
+    place = np.arange(1, 41)
+    signal = -1.0 - 0.6 * (place - 1)
     total = 0.5 * np.log10(10.0 ** (2 * signal) + 10.0 ** (2 * noise))
-    first = 1 + next(k for k in range(30) if signal[k] <= noise)
-    assert first_at_the_floor(total) == first
-    assert first_at_the_floor(total + 3.0) == first  # whatever the units
-    assert first_at_the_floor(np.array([-1.0, -2.0, -inf, -inf, -inf])) == 3.0  # exactly alike
-    assert isnan(first_at_the_floor(np.array([nan, nan, nan])))
+    alike = 1.0 + (-1.0 - noise) / 0.6  # where the lines cross
+    assert abs(half_as_fast(total, 2, 5) - alike) <= 1.0
+    assert half_as_fast(total + 3.0, 2, 5) == half_as_fast(total, 2, 5)  # whatever the units
+    assert isnan(half_as_fast(signal, 2, 5))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

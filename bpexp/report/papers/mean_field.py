@@ -16,7 +16,7 @@ from bpexp.core.arrays import Float64s
 from bpexp.core.initializers import INITIALIZERS
 from bpexp.measures.cell import configuration
 from bpexp.measures.over_layers import decades_lost, predicted_norm
-from bpexp.measures.signal import entries, first_at_the_floor, forward
+from bpexp.measures.signal import entries, forward, half_as_fast
 from bpexp.prediction import predict
 from bpexp.report import words
 from bpexp.report.over_depth import paths_against_backprop
@@ -151,7 +151,7 @@ def forward_collapse(study: Study) -> Picture:
     nets = {setting: config for setting, config in _nets(study).items() if len(_table(study, setting, SPREAD))}
     figure, (ax,) = panels(1)
     handles: list[Artist] = []
-    last = max((first_at_the_floor(_spread_of(study, net)) for net in nets), default=nan)
+    last = max((half_as_fast(_spread_of(study, net)) for net in nets), default=nan)
     for number, (net, config) in enumerate(sorted(nets.items(), key=lambda item: item[1].dtype)):
         colour, table, found = f"C{number}", _table(study, net, SPREAD).iloc[:-1], forward(config)
         table = table[table.index <= BEYOND * last] if isfinite(last) else table
@@ -183,7 +183,7 @@ def _collapse_sentence(study: Study, nets: Mapping[Setting, RunConfig]) -> str:
     """From which layer on rounding is most of the spread."""
     told = []
     for net, config in nets.items():
-        place = first_at_the_floor(_spread_of(study, net))
+        place = half_as_fast(_spread_of(study, net))
         told.append(f"layer {place:.0f} in {config.dtype}" if place == place else f"no layer in {config.dtype}")  # noqa: PLR0124 (NaN)
     return f"Rounding is most of the difference between two samples from {words.listing(told)} on."
 
