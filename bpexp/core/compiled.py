@@ -27,7 +27,8 @@ class CompiledStep(Step):
         super().__init__(net, loss, method, batch, parameters, lr)
         self.layerwise = None
         runs = len(lr)
-        self.lr, self.method = lr, method
+        self.method = method
+        self.lr: Float64s = np.ascontiguousarray(np.broadcast_to(self.descent.lr64, self.gradients.exponent.shape))
         layers = [self.neurons.a, self.gradients.delta, parameters.W, parameters.b]
         self.table: Ints = np.zeros((len(layers), runs, net.depth + 1), np.int64)
         for addresses, arrays in zip(self.table, layers, strict=True):
@@ -67,6 +68,14 @@ class CompiledStep(Step):
         found = self.update(0, self.still, norms=True)
         assert found is not None
         return found
+
+    def reveal(self) -> None:
+        """The pre-activations, over which the activations have been written."""
+        p, n = self.parameters, self.neurons
+        for k in self.net.layers:
+            np.matmul(n.a[k - 1], p.W[k], out=n.z[k])
+            if self.net.bias:
+                np.add(n.z[k], p.b[k], out=n.z[k])
 
     def _measure_with_care(self) -> None:
         """Fill in the norms of gradients that lie too near the ends of the dtype's range to be squared."""

@@ -1,16 +1,17 @@
 """From MLflow back to tidy frames: what reports and notebooks read.
 
-`Runs.runs` has a row per run: run_id, name, status (MLflow's: FINISHED, FAILED, KILLED, RUNNING), outcome (trained, stuck, diverged; missing
-where a run did not end), diverged_at, fingerprint, start_time, seconds, error; then a column per configuration key, by its dotted name and with
-its own type; then the summary's numbers (final_loss, delta_decades_per_layer, …), missing where they are not defined, and step_seconds, what a
-training step took, over the number of runs that took it together.
-`Runs.curves` and `Runs.layers` are the parquet artifacts (columns: `bpexp.core.records.Records`) of all runs, with run_id in front.
+`Runs.runs` has a row per run: run_id, name, status (MLflow's: FINISHED, FAILED, KILLED, RUNNING), outcome (trained, stuck,
+untrained, diverged; missing where a run did not end), diverged_at, fingerprint, start_time, seconds, error; then a column per configuration key, by
+its dotted name and with its own type (a list as one types it: `[q,c]`); then the summary's numbers (final_loss, delta_decades_per_layer, …), missing
+where they are not defined, and step_seconds, what a training step took, over the number of runs that took it together.
+`Runs.curves`, `Runs.layers` and `Runs.spectra` are the parquet artifacts (columns: `bpexp.core.records.Records`) of all runs, with run_id in front;
+what a run has not measured is missing (NaN) where others have, and `spectra` has rows of those runs alone that chose the probe `spectrum`.
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,19 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from bpexp.config import RunConfig, keys
+from bpexp.core.jacobians import SPECTRUM
 from bpexp.core.probes import PROBES
+from bpexp.tracking.lookup import everything
 from bpexp.tracking.parent import MANIFEST
-from bpexp.tracking.store import exists, reason, resolve, search, summary
+from bpexp.tracking.store import exists, reason, resolve, summary
 
 __all__ = ["NoRunsError", "Runs", "load_runs"]
 
-CURVES = ("step", "loss_train", "loss_train_full", "loss_test", "accuracy_train", "accuracy_test")
-LAYERS = ("step", "layer", *(probe.column for probe in PROBES.values()))
+FRAMES = {  # each with its columns; a run's are in its artifact NAME.parquet
+    "curves": ("step", "loss_train", "loss_train_full", "loss_test", "accuracy_train", "accuracy_test"),
+    "layers": ("step", "layer", *(probe.column for probe in PROBES.values() if probe.always)),
+    "spectra": ("step", "layer", "sample", "index", "log10_singular_value"),
+}
 
 
 class NoRunsError(LookupError):
@@ -46,6 +52,7 @@ class Runs:
     sweep_id: str | None
     sweep_name: str
     experiment_id: str
+    spectra: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["run_id", *FRAMES["spectra"]]))
 
     @cached_property
     def _by_run(self) -> dict[str, dict[str, pd.DataFrame]]:
@@ -58,12 +65,15 @@ class Runs:
         return self._by_run[kind]
 
 
-def load_runs(sweep: str | None = None, uri: str | None = None, experiment: str = "bpexp") -> Runs:
+def load_runs(sweep: str | None = None, uri: str | None = None, experiment: str = "bpexp", frames: Collection[str] = tuple(FRAMES)) -> Runs:
     """Frames of what MLflow holds.
 
     `sweep`: a sweep's or run's id or name (of several of one name, the newest), `"latest"` for the newest sweep (the newest run, where there is
-    no sweep), None for all runs.  `uri`: the store (None: MLflow's default here).  Raises `NoRunsError` with one line of reason.
+    no sweep), None for all runs.  `uri`: the store (None: MLflow's default here).  `frames`: those to read besides `runs`, which take two files a
+    run; the others have their columns and no rows.  Raises `NoRunsError` with one line of reason, `ValueError` for a frame that is none.
     """
+    if isinstance(frames, str) or not set(frames) <= set(FRAMES):
+        raise ValueError(f"frames={frames!r}: must be some of {', '.join(FRAMES)}, such as ('curves',) or ()")
     where = resolve(uri)
     if not exists(where):
         raise NoRunsError(f"uri={where}: no store of MLflow's there; `python -m bpexp` makes one in the folder it runs in")
@@ -72,34 +82,35 @@ def load_runs(sweep: str | None = None, uri: str | None = None, experiment: str 
         found = client.get_experiment_by_name(experiment)
         if found is None:
             raise NoRunsError(f"experiment={experiment}: no such experiment in {where}")
-        everything = list(search(client, found.experiment_id))
+        runs = everything(client, found.experiment_id)
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise NoRunsError(f"uri={where}: can't be read ({reason(error)})") from None
-    head, members = _select(client, everything, sweep)
-    read = partial(_read, where, members)
-    curves, layers = read("curves.parquet", CURVES), read("layers.parquet", LAYERS)
+    head, members = _select(client, runs, sweep)
+    holders = {name: members if name in frames else [] for name in FRAMES}
+    holders["spectra"] = [run for run in holders["spectra"] if SPECTRUM in run.data.params.get("probes", "")]
+    curves, layers, spectra = (_read(where, holders[name], name) for name in FRAMES)
     frame = pd.DataFrame([_row(run) for run in members]).astype({"diverged_at": "Int64"})
     name = head.info.run_name if head else experiment
-    return Runs(frame, curves, layers, head.info.run_id if head else None, str(name), str(found.experiment_id))
+    return Runs(frame, curves, layers, head.info.run_id if head else None, str(name), str(found.experiment_id), spectra)
 
 
 def _is_sweep(run: Run) -> bool:
     return run.data.tags.get("bpexp.kind") == "sweep"
 
 
-def _select(client: MlflowClient, everything: Sequence[Run], sweep: str | None) -> tuple[Run | None, list[Run]]:
+def _select(client: MlflowClient, runs: Sequence[Run], sweep: str | None) -> tuple[Run | None, list[Run]]:
     """The run that was asked for, and the runs of nets that belong to it."""
-    nets = [run for run in everything if not _is_sweep(run)]
-    if not everything:
+    nets = [run for run in runs if not _is_sweep(run)]
+    if not runs:
         raise NoRunsError("the experiment has no runs yet; `python -m bpexp -m depth=10,50,100` makes some")
     if sweep is None:
         return None, nets
     if sweep == "latest":
-        head = next(filter(_is_sweep, reversed(everything)), everything[-1])
+        head = next(filter(_is_sweep, reversed(runs)), runs[-1])
     else:
-        named = [run for run in everything if sweep in (run.info.run_id, run.info.run_name)]
+        named = [run for run in runs if sweep in (run.info.run_id, run.info.run_name)]
         if not named:
-            known = [str(run.info.run_name) for run in everything if _is_sweep(run)][-5:]
+            known = [str(run.info.run_name) for run in runs if _is_sweep(run)][-5:]
             raise NoRunsError(f"sweep={sweep}: no sweep or run of this name or id; the newest sweeps: {', '.join(known) or 'none'}")
         head = next(filter(_is_sweep, reversed(named)), named[-1])
     members = _members(client, head, nets) if _is_sweep(head) else [head]
@@ -136,16 +147,17 @@ def _row(run: Run) -> dict[str, Any]:
 
 
 def _typed(text: str) -> Any:
-    """A parameter as the configuration had it: MLflow stores text."""
+    """A parameter as the configuration had it, but for lists, which a frame can't group by: MLflow stores text."""
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except json.JSONDecodeError:
         return text
+    return text if isinstance(value, list) else value
 
 
-def _read(where: str, members: Sequence[Run], artifact: str, columns: Sequence[str]) -> pd.DataFrame:
+def _read(where: str, members: Sequence[Run], name: str) -> pd.DataFrame:
     """One parquet artifact of all runs that have it, stacked.  By its URI, which the run told: by the run's id, MLflow would look that up again."""
-    frames = []
+    artifact, frames = f"{name}.parquet", []
     for run in members:
         if run.info.status != "FINISHED":
             continue
@@ -156,4 +168,4 @@ def _read(where: str, members: Sequence[Run], artifact: str, columns: Sequence[s
         frame = pd.read_parquet(path)
         frame.insert(0, "run_id", run.info.run_id)
         frames.append(frame)
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["run_id", *columns])
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["run_id", *FRAMES[name]])
