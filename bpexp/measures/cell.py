@@ -9,11 +9,11 @@ from typing import Any, get_args, get_origin
 import numpy as np
 import pandas as pd
 
-from bpexp.config import RunConfig, full_key, keys, parse, takes_whole
+from bpexp.config import RunConfig, full_key, keys, nested, parse, takes_whole
 from bpexp.core.arrays import Float64s
 from bpexp.tracking.reader import Runs
 
-__all__ = ["Cell", "Measured"]
+__all__ = ["Cell", "Measured", "configuration"]
 
 
 @dataclass(frozen=True)
@@ -117,23 +117,24 @@ class Cell:
         return found[0] if len(found) == 1 else pd.concat(found, ignore_index=True) if found else getattr(self.study, kind).iloc[:0]
 
 
-def configuration(row: "pd.Series[Any]") -> RunConfig:
-    """A row of `Runs.runs` as the configuration that it was; what a run of an older version does not tell takes its default."""
-    nested: dict[str, Any] = {}
-    for key in keys(RunConfig):
-        if key.startswith("tracking.") or key not in row or (value := _plain(row[key])) is None:
-            continue
-        group, dot, name = key.rpartition(".")
-        (nested.setdefault(group, {}) if dot else nested)[name] = _told(key, value)
-    return parse(RunConfig, nested)
+def configuration(row: "pd.Series[Any]", changes: Mapping[str, Any] | None = None) -> RunConfig:
+    """A row of `Runs.runs` as the configuration that it was, some keys changed; what a run of an older version does not tell takes its default."""
+    told = {key: value for key in keys(RunConfig) if not key.startswith("tracking.") and key in row and (value := _plain(row[key])) is not None}
+    return parse(RunConfig, nested({key: _told(key, value) for key, value in (told | dict(changes or {})).items()}))
 
 
 def _told(key: str, value: Any) -> Any:
     """A value as the schema has it: frames make floats of whole numbers, and hold a list as the text that one types, [q,c]."""
     if isinstance(value, float) and takes_whole(key):
         return int(value)
-    listed = isinstance(value, str) and list in map(get_origin, (hint := keys(RunConfig)[key], *get_args(hint)))
-    return [name for name in value[1:-1].split(",") if name] if listed else value
+    if isinstance(value, str) and _takes_list(keys(RunConfig)[key]):
+        return [name for name in value[1:-1].split(",") if name]
+    return value
+
+
+def _takes_list(hint: Any) -> bool:
+    """Whether a key's type is a list, with or without notes."""
+    return any(get_origin(part) is list for part in (hint, *get_args(hint)))
 
 
 def _plain(value: Any) -> Any:

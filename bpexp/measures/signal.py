@@ -162,7 +162,7 @@ def entries(log10_norm: Float64s, config: RunConfig) -> Float64s:
     """log10 of the root mean square of each layer's entries, from that of the norms of dL/dW or W."""
     data = load(config.data)
     sizes = np.array([data.inputs, *[config.width] * (config.depth - 1), data.outputs], float)
-    return log10_norm - 0.5 * np.log10(sizes[:-1] * sizes[1:])
+    return np.asarray(log10_norm - 0.5 * np.log10(sizes[:-1] * sizes[1:]))
 
 
 # ---------------------------------------------------------------------------------------------- the plateau

@@ -24,7 +24,9 @@ def made_up(config: RunConfig, **columns: list[list[float]]) -> Cell:
     runs = runs_of([config] * many)
     ids = [f"{number:032x}" for number in range(many)]
     frames = [
-        pd.DataFrame({"run_id": run_id, "step": 0, "layer": range(1, config.depth + 1)} | {name: profiles[place] for name, profiles in columns.items()})
+        pd.DataFrame(
+            {"run_id": run_id, "step": 0, "layer": range(1, config.depth + 1)} | {name: profiles[place] for name, profiles in columns.items()}
+        )
         for place, run_id in enumerate(ids)
     ]
     return Cell.of(Runs(runs.runs, runs.curves, pd.concat(frames, ignore_index=True), runs.sweep_id, runs.sweep_name, runs.experiment_id))

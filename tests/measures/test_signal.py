@@ -88,7 +88,7 @@ def test_theory_loses_the_spread_of_many_nets() -> None:
 def test_a_profile_falls_half_as_fast_where_signal_and_noise_are_alike(noise: float) -> None:
     place = np.arange(1, 41)
     signal = -1.0 - 0.6 * (place - 1)
-    total = 0.5 * np.log10(10.0 ** (2 * signal) + 10.0 ** (2 * noise))
+    total = np.asarray(0.5 * np.log10(10.0 ** (2 * signal) + 10.0 ** (2 * noise)), np.float64)
     alike = 1.0 + (-1.0 - noise) / 0.6  # where the lines cross
     assert -0.5 <= half_as_fast(total, 2, 5) - alike <= 1.5  # a drop belongs to the layer that it leads to, and is looked at in whole layers
     assert half_as_fast(total + 3.0, 2, 5) == half_as_fast(total, 2, 5)  # whatever the units

@@ -222,7 +222,7 @@ def correlations(study: Study) -> Picture:
 
 def _correlations_sentence(study: Study, nets: Mapping[Setting, RunConfig]) -> str:
     """Where the deeper half of the hidden layers is, and theory's fixed points."""
-    told = {}
+    told: dict[float, str] = {}
     for net, config in nets.items():
         found = predict(config)
         q, c = (float(_table(study, net, column)["mean"].iloc[config.depth // 2 : -1].mean()) for column in ("q", "c"))
@@ -236,7 +236,7 @@ def _correlations_sentence(study: Study, nets: Mapping[Setting, RunConfig]) -> s
 
 def _nets(study: Study) -> dict[Setting, RunConfig]:
     """The settings that have records of their layers, with their configurations, by the variance of their weights."""
-    found = {setting: configuration(study.frame.loc[setting.runs[0]]) for setting in study.settings if len(study.layers(setting))}
+    found = {setting: configuration(study.frame.loc[[setting.runs[0]]].iloc[0]) for setting in study.settings if len(study.layers(setting))}
     return dict(sorted(found.items(), key=lambda item: _variance(item[1])))
 
 
