@@ -140,15 +140,12 @@ def _chosen_memory(config: RunConfig, net: Architecture, batch: int, points: int
     sizes, probes = net.sizes, [PROBES[name] for name in config.probes if name in PROBES]
     spectra = sum(samples * values for samples, values in spectrum_shapes(net, batch).values()) if SPECTRUM in config.probes else 0
     own = 8 * points * (len(probes) * net.depth + spectra)
-    once = 0
     if config.probes:
         own += 8 * 2 * batch * max(sizes)  # a layer in float64
     if any(probe.pairs for probe in probes):
-        own += 2 * np.dtype(config.dtype).itemsize * batch * sum(sizes)  # the step before
-        once = 8 * 4 * max(a * b for a, b in pairwise(sizes))  # two gradients, while one of them is scaled
-    if any(name in PLAIN for name in config.probes):
-        once = max(once, 8 * min(SAMPLES, batch) * (3 * sizes[0] * max(sizes) + 2 * min(sizes[0], max(sizes)) ** 2))
-    return own, once
+        own += 2 * np.dtype(config.dtype).itemsize * batch * sum(sizes)  # the step before; its gradients take no more room than a norm's copies
+    jacobians = 8 * min(SAMPLES, batch) * (3 * sizes[0] * max(sizes) + 2 * min(sizes[0], max(sizes)) ** 2)
+    return own, jacobians if any(name in PLAIN for name in config.probes) else 0
 
 
 def _installed_memory() -> int:

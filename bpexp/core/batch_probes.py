@@ -119,5 +119,6 @@ def _direction(a: Array, delta: Array) -> Float64s:
 
 def _near_one(x: Array) -> Float64s:
     """In float64, the largest entry brought near 1 by a power of two."""
-    _, exponent = np.frexp(np.abs(x).max())
-    return np.asarray(np.ldexp(_widened(x), -exponent))
+    rows = _widened(x)
+    _, exponent = np.frexp(np.abs(rows).max())
+    return np.asarray(np.ldexp(rows, -exponent, out=rows))

@@ -4,16 +4,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import nan, sqrt
-from typing import Any, get_args, get_origin
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bpexp.config import RunConfig, full_key, keys, nested, parse, takes_whole
+from bpexp.config import RunConfig, full_key
 from bpexp.core.arrays import Float64s
-from bpexp.tracking.reader import Runs
+from bpexp.tracking.reader import Runs, configuration
 
-__all__ = ["Cell", "Measured", "configuration"]
+__all__ = ["Cell", "Measured"]
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Cell:
     @cached_property
     def config(self) -> RunConfig:
         """The configuration of the first run: what a row's runs share is in it."""
-        return configuration(self.frame.iloc[0])
+        return configuration(self.frame.iloc[0].to_dict())
 
     @property
     def layers(self) -> pd.DataFrame:
@@ -117,30 +117,8 @@ class Cell:
         return found[0] if len(found) == 1 else pd.concat(found, ignore_index=True) if found else getattr(self.study, kind).iloc[:0]
 
 
-def configuration(row: "pd.Series[Any]", changes: Mapping[str, Any] | None = None) -> RunConfig:
-    """A row of `Runs.runs` as the configuration that it was, some keys changed; what a run of an older version does not tell takes its default."""
-    told = {key: value for key in keys(RunConfig) if not key.startswith("tracking.") and key in row and (value := _plain(row[key])) is not None}
-    return parse(RunConfig, nested({key: _told(key, value) for key, value in (told | dict(changes or {})).items()}))
-
-
-def _told(key: str, value: Any) -> Any:
-    """A value as the schema has it: frames make floats of whole numbers, and hold a list as the text that one types, [q,c]."""
-    if isinstance(value, float) and takes_whole(key):
-        return int(value)
-    if isinstance(value, str) and _takes_list(keys(RunConfig)[key]):
-        return [name for name in value[1:-1].split(",") if name]
-    return value
-
-
-def _takes_list(hint: Any) -> bool:
-    """Whether a key's type is a list, with or without notes."""
-    return any(get_origin(part) is list for part in (hint, *get_args(hint)))
-
-
 def _plain(value: Any) -> Any:
     """A cell of a frame as a plain value: None where it is missing."""
-    if isinstance(value, list):
-        return value
     return None if pd.isna(value) else value.item() if hasattr(value, "item") else value
 
 

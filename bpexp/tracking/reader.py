@@ -9,7 +9,7 @@ what a run has not measured is missing (NaN) where others have, and `spectra` ha
 """
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,14 +22,14 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from bpexp.config import RunConfig, keys
+from bpexp.config import RunConfig, keys, nested, parse, takes_whole, untracked
 from bpexp.core.jacobians import SPECTRUM
 from bpexp.core.probes import PROBES
 from bpexp.tracking.lookup import everything
 from bpexp.tracking.parent import MANIFEST
 from bpexp.tracking.store import exists, reason, resolve, summary
 
-__all__ = ["NoRunsError", "Runs", "load_runs"]
+__all__ = ["FRAMES", "NoRunsError", "Runs", "configuration", "load_runs"]
 
 FRAMES = {  # each with its columns; a run's are in its artifact NAME.parquet
     "curves": ("step", "loss_train", "loss_train_full", "loss_test", "accuracy_train", "accuracy_test"),
@@ -92,6 +92,20 @@ def load_runs(sweep: str | None = None, uri: str | None = None, experiment: str 
     frame = pd.DataFrame([_row(run) for run in members]).astype({"diverged_at": "Int64"})
     name = head.info.run_name if head else experiment
     return Runs(frame, curves, layers, head.info.run_id if head else None, str(name), str(found.experiment_id), spectra)
+
+
+def configuration(row: Mapping[Any, Any]) -> RunConfig:
+    """A row of `Runs.runs` as the configuration that it was; what a run of an older version does not tell takes its default."""
+    told = {key: row[key] for key in untracked(RunConfig()) if key in row and not pd.isna(row[key])}
+    return parse(RunConfig, nested({key: _of_frame(key, value) for key, value in told.items()}))
+
+
+def _of_frame(key: str, value: Any) -> Any:
+    """A value as the configuration had it: a column of a frame makes floats of whole numbers where it has gaps, and holds lists as texts."""
+    if isinstance(value, str) and value.startswith("["):
+        return [name for name in value.strip("[]").split(",") if name]
+    plain = value.item() if hasattr(value, "item") else value
+    return int(plain) if isinstance(plain, float) and takes_whole(key) else plain
 
 
 def _is_sweep(run: Run) -> bool:

@@ -41,7 +41,7 @@ def of_launch(ended: Launch, file: StudyFile, words: Sequence[str], place: Place
         return Judged(ended.name, file, None, (), ended.seconds, _reason(ended.told))
     try:
         told = [word for word in words if not is_hydras(parse_word(word).key_or_group)]  # as a sweep's name has them
-        runs = load_runs(" ".join([f"study={ended.name}", *told]), place.uri, place.experiment)
+        runs = load_runs(" ".join([f"study={ended.name}", *told]), place.uri, place.experiment, file.frames)
         rows = verdicts(file, runs, quick=quick)
     except NoRunsError as error:
         return Judged(ended.name, file, None, (), ended.seconds, str(error))

@@ -14,7 +14,6 @@ from bpexp.config import RunConfig, solved
 from bpexp.core.activations import ACTIVATIONS
 from bpexp.core.arrays import Float64s
 from bpexp.core.initializers import INITIALIZERS
-from bpexp.measures.cell import configuration
 from bpexp.measures.over_layers import decades_lost, predicted_norm
 from bpexp.measures.signal import entries, forward, half_as_fast
 from bpexp.prediction import predict
@@ -26,6 +25,7 @@ from bpexp.report.selection import SYMBOLS, Setting, Study, spread
 from bpexp.theory.limits import floors, layers_until
 from bpexp.theory.mean_field import decades_per_layer
 from bpexp.theory.variance import mean_square
+from bpexp.tracking.reader import configuration
 
 __all__ = ["FIGURES", "correlations", "deep_gradients", "forward_collapse", "slopes_over_variance"]
 
@@ -236,7 +236,7 @@ def _correlations_sentence(study: Study, nets: Mapping[Setting, RunConfig]) -> s
 
 def _nets(study: Study) -> dict[Setting, RunConfig]:
     """The settings that have records of their layers, with their configurations, by the variance of their weights."""
-    found = {setting: configuration(study.frame.loc[[setting.runs[0]]].iloc[0]) for setting in study.settings if len(study.layers(setting))}
+    found = {setting: configuration(study.frame.loc[setting.runs[0]].to_dict()) for setting in study.settings if len(study.layers(setting))}
     return dict(sorted(found.items(), key=lambda item: _variance(item[1])))
 
 
