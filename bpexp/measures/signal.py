@@ -109,10 +109,16 @@ def indistinct_from(cell: Cell, first: int = 2, last: int = 8) -> Measured:
 
 
 def half_as_fast(log10_spread: Float64s, first: int = 2, last: int = 8) -> float:
-    """The first layer, from 1 on, to which a profile falls by less than half of what it loses per layer over `first` … `last`."""
-    drops = -np.diff(log10_spread)
+    """The first layer, from 1 on, to which a profile falls by less than half of what it loses per layer over `first` … `last`.
+
+    Where samples are exactly alike (-inf) there is nothing more to lose.  NaN where the profile has no such slope.
+    """
+    if not np.isfinite(log10_spread[[first - 1, last - 1]]).all():
+        return nan
     usual = (log10_spread[first - 1] - log10_spread[last - 1]) / (last - first)
-    return _first(np.append(False, drops < 0.5 * usual))
+    with np.errstate(invalid="ignore"):
+        falls = -np.diff(log10_spread) >= 0.5 * usual
+    return _first(np.append(False, ~falls))
 
 
 def _first(holds: NDArray[np.bool]) -> float:

@@ -92,7 +92,12 @@ def test_a_profile_falls_half_as_fast_where_signal_and_noise_are_alike(noise: fl
     alike = 1.0 + (-1.0 - noise) / 0.6  # where the lines cross
     assert -0.5 <= half_as_fast(total, 2, 5) - alike <= 1.5  # a drop belongs to the layer that it leads to, and is looked at in whole layers
     assert half_as_fast(total + 3.0, 2, 5) == half_as_fast(total, 2, 5)  # whatever the units
-    assert isnan(half_as_fast(signal, 2, 5))
+    assert isnan(half_as_fast(np.asarray(signal, np.float64), 2, 5))
+
+
+def test_samples_that_are_exactly_alike_have_nothing_more_to_lose() -> None:
+    assert half_as_fast(np.array([-1.0, -2.0, -3.0, -4.0, -np.inf, -np.inf]), 1, 3) == 6.0
+    assert isnan(half_as_fast(np.full(6, -np.inf), 1, 3))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

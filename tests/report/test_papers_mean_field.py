@@ -50,12 +50,15 @@ GAUSSIAN = {"depth": 14, "width": 20, "init__sigma_w2": [1.0, 2.0], "seed": [0, 
 def test_slopes_stand_over_their_variance_beside_theorys_curve() -> None:
     some = study(GAUSSIAN, {"depth": 14, "width": 20, "init__name": "xavier", "seed": [0, 1]}, {"depth": 14, "width": 30, "init__sigma_w2": 1.0})
     picture = FIGURES["slopes_over_variance"](some)
-    left, right = picture.figure.axes
+    left, middle, right = picture.figure.axes
     ((x, y),) = lines(left, "Gaussian, $N$ = 20")
     assert x.tolist() == [1.0, 2.0]
     for variance, height in zip(x, y, strict=True):
         measured = MEASURED["decades_per_layer"](cell(some, init__sigma_w2=variance, width=20), first=5, last=9)
         assert height == pytest.approx(measured.value)
+        theory = decades_per_layer(ACTIVATIONS["sigmoid"], float(variance), 0.0)
+        (_, off), *_ = [np.array(bars[0].get_data()) for bars in middle.containers if bars.get_label() == "Gaussian, $N$ = 20"]
+        assert off[x.tolist().index(variance)] == pytest.approx(100.0 * (measured.value / theory - 1.0))
     ((x, _),) = lines(left, "uniform, $N$ = 20")
     assert x.tolist() == [1.0]
     assert len(lines(left, "Gaussian, $N$ = 30")) == 1
@@ -108,7 +111,8 @@ def test_the_spread_ends_at_the_rounding_of_each_dtype() -> None:
     (ax,) = picture.figure.axes
     for place, dtype in enumerate(("float32", "float64")):
         ((x, y),) = lines(ax, dtype)
-        assert y == pytest.approx(cell(some, dtype=dtype).profile("log10_spread")[: len(x)])
+        spread = cell(some, dtype=dtype).profile("log10_spread")[: len(x)]
+        assert y[np.isfinite(y)] == pytest.approx(spread[np.isfinite(spread)])
         found = forward(cell(some, dtype=dtype).config)
         assert found is not None
         theory = lines(ax, "theory")[place][1]
@@ -119,7 +123,7 @@ def test_the_spread_ends_at_the_rounding_of_each_dtype() -> None:
         assert any(abs(floor - log10(level)) < 0.4 for floor in floors)  # of activations of about 1/2
         first = MEASURED["indistinct_from"](cell(some, dtype=dtype)).value
         assert f"layer {first:.0f} in {dtype}" in picture.sentence
-    assert names(picture) == ["float32", "float64", "theory", "rounding of $a$"]
+    assert names(picture) == ["float32", "float64", "theory", "rounding of $a$", "exactly zero"]  # in so narrow a net samples end up the very same
 
 
 # ---------------------------------------------------------------------------------------------- correlations

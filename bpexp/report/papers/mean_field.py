@@ -14,12 +14,13 @@ from bpexp.config import RunConfig, solved
 from bpexp.core.activations import ACTIVATIONS
 from bpexp.core.arrays import Float64s
 from bpexp.core.initializers import INITIALIZERS
+from bpexp.measures import Measured
 from bpexp.measures.over_layers import decades_lost, predicted_norm
 from bpexp.measures.signal import entries, forward, half_as_fast
 from bpexp.prediction import predict
 from bpexp.report import words
 from bpexp.report.over_depth import paths_against_backprop
-from bpexp.report.picture import Colours, Picture, band, count_axis, decade_axis, legend, over_runs, panels, seeds_note
+from bpexp.report.picture import Colours, Picture, band, count_axis, decade_axis, legend, over_runs, panels, seeds_note, zero_handle, zero_marks
 from bpexp.report.predicted import draw_theory, theory_handle
 from bpexp.report.selection import SYMBOLS, Setting, Study, spread
 from bpexp.theory.limits import floors, layers_until
@@ -32,6 +33,7 @@ __all__ = ["FIGURES", "correlations", "deep_gradients", "forward_collapse", "slo
 DELTA, GRAD, SPREAD = "log10_delta_norm", "log10_sample_grad_norm", "log10_spread"
 EDGE = 5  # layers at either end, where the data and the loss are still felt
 FINE = 60  # points of theory's curve
+BESIDE = 1.09  # between points that would lie on each other
 POINTS = 25  # layers with a marker
 BEYOND = 1.6  # times the layers down to the floor are shown
 BELOW = 2.0  # decades below the floor where theory's line ends
@@ -49,8 +51,8 @@ def slopes_over_variance(study: Study) -> Picture:
     families: dict[tuple[bool, int], list[Setting]] = {}
     for setting, config in nets.items():
         families.setdefault((config.init.name != "gaussian", config.width), []).append(setting)
-    figure, (left, right) = panels(2, 2.6)
-    variances = sorted({_variance(config) for config in nets.values()})
+    figure, (left, middle, right) = panels(3, 2.8)
+    variances = list({f"{_variance(config):.3g}": _variance(config) for config in nets.values()}.values())
     curve = np.geomspace(variances[0] / 1.2, variances[-1] * 1.2, FINE)
     draw_theory(left, curve, [_slope_of_wide_layers(float(x)) for x in curve])
     handles: list[Artist] = []
@@ -58,31 +60,43 @@ def slopes_over_variance(study: Study) -> Picture:
         look = DOTS | {"color": f"C{number}", "marker": "os^v"[number % 4], "fillstyle": "none" if uniform else "full"}
         label = f"{'uniform' if uniform else 'Gaussian'}, $N$ = {width:,}"
         members = families[uniform, width]
-        left.plot([_variance(nets[net]) for net in members], [_slope(study, net) for net in members], label=label, **look)
+        x = np.array([_variance(nets[net]) for net in members])
+        theory, found = np.array([_slope_of_wide_layers(float(at)) for at in x]), [_slopes(study, net) for net in members]
+        left.plot(x, [each.value for each in found], label=label, zorder=3, **look)
+        off, error = (100.0 * np.array(numbers) / theory for numbers in ([each.value for each in found] - theory, [each.error for each in found]))
+        middle.errorbar(x * BESIDE**number, off, error, label=label, capsize=2, **look)
         handles.append(Line2D([], [], label=label, **look))
-    left.set(xscale="log", ylim=(0, None), xlabel=f"weight variance {VARIANCE}", ylabel=r"decades of $\|\delta\|$ lost per layer")
-    left.set_xticks(variances, [f"{x:.3g}" for x in variances])
-    left.set_xticks([], minor=True)
+    left.set(ylim=(0, None), xlabel=f"weight variance {VARIANCE}", ylabel=r"decades of $\|\delta\|$ lost per layer")
+    middle.axhline(0.0, color="#222222", linewidth=0.9)
+    middle.set(xlabel=f"weight variance {VARIANCE}", ylabel="more than theory, %")
+    middle.set_ylim(*(np.array([-1.15, 1.15]) * max(1.0, np.abs(middle.get_ylim()).max() / 1.15)))
+    for ax in (left, middle):
+        ax.set_xscale("log")
+        ax.set_xticks(variances, [f"{x:.2g}" for x in variances])
+        ax.set_xticks([], minor=True)
     shown = families[min(families)]
     for number, net in enumerate(shown):
         table = _table(study, net, DELTA)
         band(right, table, _shade(number, len(shown)), f"profile {number}")
         _theory_from_the_output(right, nets[net], DELTA, table["mean"])
         _name_at_the_end(right, f"{VARIANCE} = {_variance(nets[net]):.3g}", float(table["mean"].iloc[0]))
+    right.margins(y=0.08)
     _layer_axes(right, r"error norm $\|\delta\|$ at step 0")
     legend(figure, [*handles, theory_handle()])
     depth = max(config.depth for config in nets.values())
     notes = (
-        f"Slopes are fitted over layers {EDGE} to {depth - EDGE} of {depth}, at step 0. Left: theory's curve is that of infinitely wide layers.",
+        f"Slopes are fitted over layers {EDGE} to {depth - EDGE} of {depth}, at step 0. Theory's curve is that of infinitely wide layers.",
+        "Middle: how much more is lost than on that curve, with standard errors over the runs; points of one variance stand side by side.",
         "Right: the narrowest nets with Gaussian weights; theory's lines count their width and start from the norm measured in the output layer.",
     )
     return Picture(figure, _slopes_sentence(study, nets), (*notes, *seeds_note(study, "Points and lines")))
 
 
-def _slope(study: Study, setting: Setting) -> float:
-    """Mean over runs, over the layers that are neither near the data nor near the loss."""
-    profile = _table(study, setting, DELTA)["mean"].to_numpy(np.float64)
-    return decades_lost(profile, EDGE, len(profile) - EDGE)
+def _slopes(study: Study, setting: Setting) -> Measured:
+    """Over runs, over the layers that are neither near the data nor near the loss."""
+    frame = study.layers(setting)
+    profiles = [part.sort_values("layer")[DELTA].to_numpy(np.float64) for _, part in frame[frame["step"] == 0].groupby("run_id")]
+    return Measured.mean([decades_lost(profile, EDGE, len(profile) - EDGE) for profile in profiles])
 
 
 def _slope_of_wide_layers(variance: float) -> float:
@@ -91,7 +105,7 @@ def _slope_of_wide_layers(variance: float) -> float:
 
 def _slopes_sentence(study: Study, nets: Mapping[Setting, RunConfig]) -> str:
     """The slopes at both ends, and how far the farthest one is from theory's."""
-    found = {net: (_slope(study, net), _slope_of_wide_layers(_variance(config))) for net, config in nets.items()}
+    found = {net: (_slopes(study, net).value, _slope_of_wide_layers(_variance(config))) for net, config in nets.items()}
     off = max(abs(ours / theory - 1.0) for ours, theory in found.values())
     ends = dict.fromkeys(choose(nets, key=lambda net: _variance(nets[net])) for choose in (min, max))
     told = words.listing(f"{found[net][0]:.4f} at σw² = {_variance(nets[net]):.3g} (theory {found[net][1]:.4f})" for net in ends)
@@ -151,11 +165,14 @@ def forward_collapse(study: Study) -> Picture:
     nets = {setting: config for setting, config in _nets(study).items() if len(_table(study, setting, SPREAD))}
     figure, (ax,) = panels(1)
     handles: list[Artist] = []
-    last = max((half_as_fast(_spread_of(study, net)) for net in nets), default=nan)
+    zeros, last = False, max((half_as_fast(_spread_of(study, net)) for net in nets), default=nan)
     for number, (net, config) in enumerate(sorted(nets.items(), key=lambda item: item[1].dtype)):
         colour, table, found = f"C{number}", _table(study, net, SPREAD).iloc[:-1], forward(config)
         table = table[table.index <= BEYOND * last] if isfinite(last) else table
         band(ax, table, colour, config.dtype)
+        alike = table.index[np.isneginf(table["mean"])]
+        zero_marks(ax, alike, colour)
+        zeros |= len(alike) > 0
         handles.append(Line2D([], [], color=colour, label=config.dtype))
         if found is None:
             continue
@@ -166,7 +183,7 @@ def forward_collapse(study: Study) -> Picture:
         draw_theory(ax, table.index.to_numpy(float), np.where(seen > floor - BELOW, seen, np.nan))
     _layer_axes(ax, "spread of $a$ between samples")
     dotted = Line2D([], [], color="#444444", label="rounding of $a$", **LEVEL)
-    legend(figure, [*handles, theory_handle(), dotted])
+    legend(figure, [*handles, theory_handle(), dotted, *([zero_handle()] if zeros else [])])
     notes = (
         "The spread is the root mean square of a hidden layer's activations about their mean over the samples, at step 0.",
         "Theory's line starts from the data. Where it crosses a dtype's dotted line, rounding takes over: what follows does not depend on the input.",
