@@ -71,8 +71,13 @@ def forward(config: RunConfig) -> Forward | None:
 
 
 def settles_at(cell: Cell, column: str, first: int, last: int | None = None) -> Measured:
-    """The mean of a column, such as q or c, over layers `first` … `last` (the last but one), at step 0."""
-    return cell.repeated(lambda run: float(run.profile(column)[first - 1 : last or run.config.depth - 1].mean()))
+    """The mean of a column, such as q or c, over layers `first` … `last` (the last but one), at step 0; NaN where there are no such layers."""
+
+    def mean(run: Cell) -> float:
+        layers = run.profile(column)[first - 1 : last or run.config.depth - 1]
+        return float(layers.mean()) if len(layers) else nan
+
+    return cell.repeated(mean)
 
 
 def predicted_settles_at(cell: Cell, column: str) -> float:

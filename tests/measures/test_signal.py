@@ -37,6 +37,7 @@ def test_a_column_settles_at_its_mean_over_runs_and_the_named_layers() -> None:
     assert found.values == (2.0, 4.0)
     assert found.error == pytest.approx(1.0)
     assert MEASURED["settles_at"](runs, column="q", first=1, last=2).values == (5.0, 6.0)
+    assert all(map(isnan, MEASURED["settles_at"](runs, column="q", first=5).values))
 
 
 def test_theory_settles_where_its_maps_stay() -> None:

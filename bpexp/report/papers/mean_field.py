@@ -79,9 +79,10 @@ def slopes_over_variance(study: Study) -> Picture:
         table = _table(study, net, DELTA)
         band(right, table, _shade(number, len(shown)), f"profile {number}")
         _theory_from_the_output(right, nets[net], DELTA, table["mean"])
-        _name_at_the_end(right, f"{VARIANCE} = {_variance(nets[net]):.3g}", float(table["mean"].iloc[0]))
+        _name_at_the_end(right, f"{_variance(nets[net]):.2g}", float(table["mean"].iloc[0]))
     right.margins(y=0.08)
     _layer_axes(right, r"error norm $\|\delta\|$ at step 0")
+    right.set_xlabel(f"layer (beside the lines: {VARIANCE})")
     legend(figure, [*handles, theory_handle()])
     depth = max(config.depth for config in nets.values())
     notes = (
@@ -126,11 +127,12 @@ def deep_gradients(study: Study) -> Picture:
         band(ax, table, _shade(number, len(nets)), f"entries {number}")
         _theory_from_the_output(ax, config, GRAD, table["mean"], entries)
         _name_at_the_end(ax, f"{VARIANCE} = {_variance(config):.3g}", float(table["mean"].iloc[0]))
+    ax.margins(y=0.07)
     _layer_axes(ax, r"typical entry of $\nabla W$ at step 0")
     limits = floors("float32")
     for level, text in ((limits.square, "its square is 0"), (limits.normal, "subnormal"), (limits.zero, "0")):
         ax.axhline(level, color="#b03030", **LEVEL)
-        ax.text(0.995, level, f"float32: {text}", transform=ax.get_yaxis_transform(), ha="right", va="top", fontsize=7, color="#b03030")
+        ax.text(0.995, level, f"float32: {text}", transform=ax.get_yaxis_transform(), ha="right", va="bottom", fontsize=7, color="#b03030")
     legend(figure, [theory_handle()])
     notes = (
         "A layer's typical entry is the norm of its gradient for one sample over the root of its number of weights.",
