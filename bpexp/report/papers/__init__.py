@@ -1,11 +1,15 @@
-"""The papers' own figures, drawn from our runs.  To add one: write a function from a `Study` to a `Picture` and give it a row here."""
+"""The figures of studies: the papers' own, drawn from our runs, and every picture of a report.
+
+To add one: write a function from a `Study` to a `Picture` and give it a row here.
+"""
 
 from collections.abc import Callable
 
+from bpexp.report.figures import PICTURES
 from bpexp.report.papers import mean_field
 from bpexp.report.picture import Picture
 from bpexp.report.selection import Study
 
 __all__ = ["FIGURES"]
 
-FIGURES: dict[str, Callable[[Study], Picture]] = {**mean_field.FIGURES}
+FIGURES: dict[str, Callable[[Study], Picture]] = {entry.name: entry.function for entry in PICTURES} | mean_field.FIGURES

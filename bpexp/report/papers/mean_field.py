@@ -19,7 +19,6 @@ from bpexp.measures.over_layers import decades_lost, predicted_norm
 from bpexp.measures.signal import entries, forward, half_as_fast
 from bpexp.prediction import predict
 from bpexp.report import words
-from bpexp.report.over_depth import paths_against_backprop
 from bpexp.report.picture import Colours, Picture, band, count_axis, decade_axis, legend, over_runs, panels, seeds_note, zero_handle, zero_marks
 from bpexp.report.predicted import draw_theory, theory_handle
 from bpexp.report.selection import SYMBOLS, Setting, Study, spread
@@ -300,5 +299,5 @@ def _layer_axes(ax: Axes, text: str, decades: bool = True) -> None:
 
 
 FIGURES: dict[str, Callable[[Study], Picture]] = {
-    figure.__name__: figure for figure in (slopes_over_variance, deep_gradients, forward_collapse, correlations, paths_against_backprop)
+    figure.__name__: figure for figure in (slopes_over_variance, deep_gradients, forward_collapse, correlations)
 }
