@@ -36,6 +36,12 @@ def lines(ax: Axes, label: str) -> list[np.ndarray]:
     return [np.array(line.get_data(), float) for line in ax.lines if line.get_label() == label]
 
 
+def levels(ax: Axes) -> list[float]:
+    """Where horizontal lines lie."""
+    heights = [np.array(line.get_data(), float)[1] for line in ax.lines]
+    return [float(y[0]) for y in heights if len(y) == 2 and y[0] == y[1]]
+
+
 def names(picture: Picture) -> list[str]:
     (legend,) = picture.figure.legends
     return [text.get_text() for text in legend.get_texts()]
@@ -96,9 +102,9 @@ def test_entries_of_the_gradient_are_drawn_with_theory_from_the_output_on() -> N
         theory = lines(ax, "theory")[place][1]
         assert theory[-1] == pytest.approx(y[-1])
         assert np.diff(theory) == pytest.approx(np.diff(found.log10_grad - root))
-    levels = sorted(line.get_ydata()[0] for line in ax.lines if len(set(line.get_ydata())) == 1)  # type: ignore[index]
+    found_levels = sorted(levels(ax))
     tiny, least = float(np.finfo(np.float32).smallest_normal), float(np.finfo(np.float32).smallest_subnormal)
-    assert levels == pytest.approx([log10(least / 2), log10(tiny), log10(least / 2) / 2])
+    assert found_levels == pytest.approx([log10(least / 2), log10(tiny), log10(least / 2) / 2])
     assert "subnormal from" in picture.sentence
 
 
@@ -119,7 +125,7 @@ def test_the_spread_ends_at_the_rounding_of_each_dtype() -> None:
         known = np.isfinite(theory)
         assert theory[known] == pytest.approx(found.log10_spread[: len(theory)][known])
         level = float(np.finfo(dtype).eps) / 2.0
-        floors = [line.get_ydata()[0] for line in ax.lines if len(set(line.get_ydata())) == 1]  # type: ignore[index]
+        floors = levels(ax)
         assert any(abs(floor - log10(level)) < 0.4 for floor in floors)  # of activations of about 1/2
         first = MEASURED["indistinct_from"](cell(some, dtype=dtype)).value
         assert f"layer {first:.0f} in {dtype}" in picture.sentence
@@ -152,8 +158,7 @@ def test_q_and_c_are_drawn_with_theory_from_each_data_sets_start() -> None:
             found = forward(runs.config)
             assert found is not None
             assert theory[place][1] == pytest.approx(getattr(found, column)[:-1])
-    levels = [line.get_ydata()[0] for line in right.lines if len(set(line.get_ydata())) == 1]  # type: ignore[index]
-    assert sorted(levels) == pytest.approx([0.1221, 1.0], abs=1e-4)
+    assert sorted(levels(right)) == pytest.approx([0.1221, 1.0], abs=1e-4)
     assert "(theory 0.6070 and 1.0000)" in picture.sentence
     assert "(theory 4.0791 and 0.1221)" in picture.sentence
 
