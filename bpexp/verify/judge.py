@@ -73,13 +73,13 @@ def _of_one(measured: Measured, target: float, share: float) -> Band:
 
 A_SHARE = "a number between 0 and 1"
 TOLERANCES: dict[str, Tolerance] = {
-    "relative": Tolerance("a number above 0", _positive, True, lambda _, x, size: _around(x, size * abs(x)), lambda size: f"± {100 * size:g} %"),
-    "absolute": Tolerance("a number above 0", _positive, True, lambda _, x, size: _around(x, size), lambda size: f"± {size:g}"),
-    "confidence": Tolerance(A_SHARE, _share, True, _of_the_mean, lambda size: f"{100 * size:g} % interval of the mean", of_the_data=True),
-    "share": Tolerance(A_SHARE, _share, True, _of_one, lambda size: f"middle {100 * size:g} % of the values", of_the_data=True),
-    "between": Tolerance("two numbers [low, high]", _pair, False, lambda _, __, size: tuple(size), lambda size: f"{size[0]:g} … {size[1]:g}"),
-    "at_least": Tolerance("a number", _number, False, lambda _, __, size: (size, inf), lambda size: f"≥ {size:g}"),
-    "at_most": Tolerance("a number", _number, False, lambda _, __, size: (-inf, size), lambda size: f"≤ {size:g}"),
+    "relative": Tolerance("a number above 0", _positive, True, lambda _, x, size: _around(x, size * abs(x)), lambda size: f"± {100 * size:.10g} %"),
+    "absolute": Tolerance("a number above 0", _positive, True, lambda _, x, size: _around(x, size), lambda size: f"± {size:.10g}"),
+    "confidence": Tolerance(A_SHARE, _share, True, _of_the_mean, lambda size: f"{100 * size:.10g} % interval of the mean", of_the_data=True),
+    "share": Tolerance(A_SHARE, _share, True, _of_one, lambda size: f"middle {100 * size:.10g} % of the values", of_the_data=True),
+    "between": Tolerance("two numbers [low, high]", _pair, False, lambda _, __, size: tuple(size), lambda size: f"{size[0]:.10g} … {size[1]:.10g}"),
+    "at_least": Tolerance("a number", _number, False, lambda _, __, size: (size, inf), lambda size: f"≥ {size:.10g}"),
+    "at_most": Tolerance("a number", _number, False, lambda _, __, size: (-inf, size), lambda size: f"≤ {size:.10g}"),
 }
 
 

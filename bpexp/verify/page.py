@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,13 @@ def _summary(studies: Sequence[Judged]) -> str:
 
 
 def _section(judged: Judged, pictures: Sequence[Shown]) -> dict[str, Any]:
-    rows = [{"cells": cells(row), "verdict": row.verdict, "because": row.because} for row in judged.verdicts]
+    rows = []
+    for _, group in groupby(judged.verdicts, lambda row: (row.claim, row.because)):
+        together = list(group)
+        spans = [len(together), *[0] * (len(together) - 1)]  # a claim is told once
+        rows += [
+            {"cells": cells(row), "verdict": row.verdict, "because": row.because, "span": span} for row, span in zip(together, spans, strict=True)
+        ]
     return {
         "name": judged.name,
         "title": judged.file.title,

@@ -62,8 +62,11 @@ def _table(verdicts: Sequence[Verdict]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for head in HEADS:
         table.add_column(head, justify="right" if head in ("paper", "theory") else "left", overflow="fold", ratio=2 if head == "claim" else None)
+    last = ""
     for verdict in verdicts:
-        table.add_row(*cells(verdict), style=None if verdict.verdict == "holds" else COLOURS[verdict.verdict])
+        claim, *rest = cells(verdict)
+        table.add_row("" if claim == last else claim, *rest, style=None if verdict.verdict == "holds" else COLOURS[verdict.verdict])
+        last = claim
     return table
 
 

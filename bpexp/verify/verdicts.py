@@ -10,7 +10,7 @@ from bpexp.config import full_key
 from bpexp.measures import MEASURED, PREDICTED, Cell, Measured
 from bpexp.report import words
 from bpexp.report.selection import Study
-from bpexp.sweep.names import is_hydras, parse_word
+from bpexp.sweep.names import is_hydras, parse_word, short
 from bpexp.tracking.reader import NoRunsError, Runs, load_runs
 from bpexp.verify.judge import TOLERANCES, Verdict, judge
 from bpexp.verify.running import Launch, Place
@@ -47,6 +47,8 @@ def of_launch(ended: Launch, file: StudyFile, asked: Sequence[str], place: Place
         rows = verdicts(file, runs, quick=quick)
     except NoRunsError as error:
         return Judged(ended.name, file, None, (), ended.seconds, str(error))
+    except Exception as error:  # options are a user's: a measure may make anything of them
+        return Judged(ended.name, file, None, (), ended.seconds, f"can't be judged: {type(error).__name__}: {short(error)}")
     return Judged(ended.name, file, runs, rows, ended.seconds + time.monotonic() - start)
 
 
