@@ -18,6 +18,8 @@ from bpexp.verify.verdicts import Judged
 
 __all__ = ["Page"]
 
+VERDICTS = {"holds": "hold", "undecided": "undecided", "fails": "fail"}  # of several claims
+
 
 @dataclass
 class Page:
@@ -52,8 +54,8 @@ def _pictures(judged: Judged, folder: Path) -> list[Shown]:
 def _summary(studies: Sequence[Judged]) -> str:
     """How much holds, and what does not."""
     rows = [verdict for judged in studies for verdict in judged.verdicts]
-    counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in ("holds", "undecided", "fails")}
-    told = words.listing(f"{count:,} {verdict}" for verdict, count in counts.items() if count)
+    counts = {word: sum(row.verdict == verdict for row in rows) for verdict, word in VERDICTS.items()}
+    told = words.listing(f"{count:,} {word}" for word, count in counts.items() if count)
     unrun = [judged.name for judged in studies if judged.failure]
     text = f"{words.count(len(rows), 'claim')} in {len(studies)} {'study' if len(studies) == 1 else 'studies'}: {told or 'none judged'}."
     return text + (f" Could not be run: {words.listing(unrun)}." if unrun else "")

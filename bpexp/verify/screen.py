@@ -73,8 +73,9 @@ def _table(verdicts: Sequence[Verdict]) -> Table:
 def cells(verdict: Verdict) -> tuple[str, ...]:
     """A row's text, under `HEADS`."""
     around = f" of {verdict.target}" if verdict.target and verdict.tolerance.startswith("±") else ""
-    numbers = ("–" if number is None else words.number(number, 4) for number in (verdict.paper, verdict.theory))
-    return (verdict.claim, verdict.about, *numbers, ours(verdict), verdict.tolerance + around, verdict.verdict)
+    paper = "–" if verdict.paper is None else words.value(verdict.paper)  # with no digit that it does not print
+    theory = "–" if verdict.theory is None else words.number(verdict.theory, 4)
+    return (verdict.claim, verdict.about, paper, theory, ours(verdict), verdict.tolerance + around, verdict.verdict)
 
 
 def ours(verdict: Verdict) -> str:
