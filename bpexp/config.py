@@ -55,6 +55,7 @@ __all__ = [
     "flatten",
     "full_key",
     "keys",
+    "nested",
     "parse",
     "solved",
     "takes_text",
@@ -146,18 +147,22 @@ _PROBE, _PROBE_CHECK = _one_of(PROBES)
 Finite = AllowInfNan(allow_inf_nan=False)
 AS_PRINTED = 1e-5  # a solution that was read off a page and typed is that solution
 MAX_DEPTH, MAX_WIDTH, MAX_STEPS, MAX_SEED = 10_000, 65_536, 100_000_000, 2**63 - 1
+MAX_SIZE = 128  # pixels a side: as arrays, all digits then take 0.5 GB
 
 
 @dataclass
 class DataConfig:
     """Where samples come from.  Which keys a data set uses, `bpexp.datasets` says."""
 
-    name: Annotated[str, Strict(), Help("digits, synthetic, npz or mnist")] = "digits"
-    seed: Annotated[int, Strict(), Ge(0), Le(MAX_SEED), Help("of the split (and of synthetic data); apart from the run's seed")] = 0
-    test_fraction: Annotated[float, Strict(), Gt(0), Lt(1), Finite, Help("share of the samples kept for testing")] = 0.2
-    samples: Annotated[int, Strict(), Ge(4), Le(10**9), Help("number of samples (data=synthetic)")] | None = None
-    inputs: Annotated[int, Strict(), Ge(1), Le(MAX_WIDTH), Help("number of inputs (data=synthetic)")] | None = None
+    name: Annotated[str, Strict(), Help("digits, synthetic, linear, noise, npz or mnist")] = "digits"
+    seed: Annotated[int, Strict(), Ge(0), Le(MAX_SEED), Help("of the split (and of made data); apart from the run's seed")] = 0
+    test_fraction: Annotated[float, Strict(), Ge(0), Lt(1), Finite, Help("share of the samples kept for testing; 0: train and test on all")] = 0.2
+    samples: Annotated[int, Strict(), Ge(4), Le(10**9), Help("number of samples (data=synthetic, noise; data=digits: so many of them)")] | None = None
+    inputs: Annotated[int, Strict(), Ge(1), Le(MAX_WIDTH), Help("number of inputs (data=synthetic, linear, noise)")] | None = None
+    outputs: Annotated[int, Strict(), Ge(1), Le(MAX_WIDTH), Help("number of targets of a sample (data=noise)")] | None = None
     classes: Annotated[int, Strict(), Ge(2), Le(MAX_WIDTH), Help("number of classes (data=synthetic)")] | None = None
+    size: Annotated[int, Strict(), Ge(8), Le(MAX_SIZE), Help("pixels a side, 8 being the set itself (data=digits)")] | None = None
+    strength: Annotated[float, Strict(), Gt(0), Finite, Help("singular values of the map to be learned (data=linear)")] | None = None
     path: Annotated[str, Strict(), Help("file with arrays x and y (data=npz)")] | None = None
 
 
@@ -169,6 +174,7 @@ class InitConfig:
     sigma_w2: Annotated[float, Strict(), Gt(0), Finite, Help("fan_in times the variance of a weight")] | None = None
     sigma_b2: Annotated[float, Strict(), Ge(0), Finite, Help("variance of a bias")] = 0.0
     orthogonal: Annotated[bool, Strict(), Help("whether the weights are orthogonal instead of Gaussian")] | None = None
+    gain: Annotated[float, Strict(), Gt(0), Finite, Help("what each neuron's one weight is")] | None = None
 
 
 @dataclass
@@ -227,6 +233,7 @@ class RunConfig:
     bias: Annotated[bool, Strict(), Help("whether neurons have a bias")] = False
     norm: Annotated[str, Strict(), _NORM, _NORM_CHECK, Help("normalization of the hidden layers' pre-activations")] = "none"
     lr: Annotated[float, Strict(), Gt(0), Finite, Help("learning rate")] = 3.0
+    output_lr: Annotated[float, Strict(), Gt(0), Finite, Help("learning rate of the output layer; null: lr")] | None = None
     steps: Annotated[int, Strict(), Ge(1), Le(MAX_STEPS), Help("updates of the weights")] = 1000
     batch_size: Annotated[int, Strict(), Ge(1)] | Literal["full"] = 32
     seed: Annotated[int, Strict(), Ge(0), Le(MAX_SEED), Help("of the weights and of the order of samples")] = 0
@@ -359,6 +366,18 @@ def flatten(config: object) -> dict[str, Any]:
     for entry in fields(config):
         value = getattr(config, entry.name)
         found |= {f"{entry.name}.{key}": inner for key, inner in flatten(value).items()} if is_dataclass(value) else {entry.name: value}
+    return found
+
+
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by dotted key as nested ones, which `parse` takes: {"init.name": "he"} is {"init": {"name": "he"}}."""
+    found: dict[str, Any] = {}
+    for key, value in flat.items():
+        *groups, last = key.split(".")
+        at = found
+        for group in groups:
+            at = at.setdefault(group, {})
+        at[last] = value
     return found
 
 

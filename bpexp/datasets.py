@@ -1,7 +1,7 @@
 """Data sets: one function each, from the keys of `DataConfig` it names to arrays x (n, inputs) and y (n, outputs).
 
 A function's keyword arguments are the keys it takes; a file in `conf/data/` gives them defaults.  `load` splits what comes back, by
-`data.seed`, and sums it up in a checksum.
+`data.seed`, and sums it up in a checksum; with `data.test_fraction=0` nothing is kept for testing, and tests are on the training samples.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from importlib.util import find_spec
 from inspect import signature
@@ -20,9 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpexp.config import ConfigError, DataConfig, Fault, nearest
+from bpexp.core.initializers import orthogonal
 from bpexp.core.training import Split
 
 __all__ = ["DATASETS", "Dataset", "load"]
+
+COMMON = ("name", "seed", "test_fraction")  # keys that every data set has a use for
+SIDE = 8  # pixels of a digit
+MAX_LINEAR = 4096  # inputs of data=linear: a matrix of them takes 10 seconds
 
 Samples = tuple[NDArray[np.float64], NDArray[np.float64]]
 
@@ -44,29 +49,78 @@ class Dataset:
         return int(self.split.y_train.shape[1])
 
 
+def _generator(seed: int) -> np.random.Generator:
+    """The random numbers that samples are made or chosen by; the split has others."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
+
+
 def one_hot(labels: NDArray[Any]) -> NDArray[np.float64]:
     """Rows with a single 1, in the column of the label; columns in the labels' sorted order."""
     classes, index = np.unique(labels, return_inverse=True)
     return np.eye(len(classes))[index]
 
 
-def digits() -> Samples:
-    """scikit-learn's 8x8 handwritten digits (Alpaydin & Kaynak 1998): 1,797 samples, pixels / 16, one-hot targets."""
+def digits(seed: int, size: int | None = None, samples: int | None = None) -> Samples:
+    """scikit-learn's 8x8 handwritten digits (Alpaydin & Kaynak 1998): 1,797 samples, pixels / 16, one-hot targets; or `samples` of them, by the seed.
+
+    A larger `size` draws each image on size x size pixels by bilinear interpolation between the centres of the 8 x 8, beyond which it is constant
+    (scipy.ndimage.zoom of order 1, the images' edges on each other): 28 makes 784 inputs, in [0, 1] as before.
+    """
     package = find_spec("sklearn")
     if package is None or package.origin is None:
         raise ModuleNotFoundError(name="sklearn")
     table = np.loadtxt(Path(package.origin).parent / "datasets/data/digits.csv.gz", delimiter=",")  # importing the package takes a second
-    return table[:, :-1] / 16.0, one_hot(table[:, -1])
+    x, y = table[:, :-1] / 16.0, one_hot(table[:, -1])
+    if samples is not None:
+        if samples > len(x):
+            raise ConfigError([Fault("data.samples", samples, f"must be at most {len(x):,}, as many as data=digits has")])
+        chosen = _generator(seed).permutation(len(x))[:samples]
+        x, y = x[chosen], y[chosen]
+    return (x if size is None or size == SIDE else _drawn_larger(x, size)), y
+
+
+def _drawn_larger(x: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """Images (n, 8 * 8) as (n, size * size)."""
+    from scipy.ndimage import zoom  # takes a while to import
+
+    images = zoom(x.reshape(-1, SIDE, SIDE), (1, size / SIDE, size / SIDE), order=1, mode="nearest", grid_mode=True)
+    return np.clip(images.reshape(len(x), -1), 0.0, 1.0)  # but for roundings they are there already
 
 
 def synthetic(seed: int, samples: int | None = None, inputs: int | None = None, classes: int | None = None) -> Samples:
     """Gaussian inputs, labelled by the largest output of a random teacher net, inputs -> 2 inputs (tanh) -> classes."""
     samples, inputs, classes = samples or 1000, inputs or 16, classes or 4
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
+    rng = _generator(seed)
     x = rng.standard_normal((samples, inputs))
     hidden = np.tanh(x @ rng.standard_normal((inputs, 2 * inputs)) / np.sqrt(inputs))
     labels = (hidden @ rng.standard_normal((2 * inputs, classes))).argmax(axis=1)
     return x, np.eye(classes)[labels]
+
+
+def linear(seed: int, test_fraction: float, inputs: int | None = None, strength: float | None = None) -> Samples:
+    """A linear map with all singular values s = `strength`, y = s x, on n = `inputs` whitened samples: the mean of xᵀx is I, exactly to rounding.
+
+    x (n, n) is √n times a random orthogonal matrix (defaults: n = 16, s = 1), so the squared error of a linear net with the product of weights W is
+    ‖W - s I‖² / 2 (Saxe, McClelland & Ganguli 2014), and a batch has to be full to see it.  What a part of the samples sees is no longer whitened:
+    `data.test_fraction` must be 0, as in `conf/data/linear.yaml`.
+    """
+    inputs, strength = inputs or 16, 1.0 if strength is None else strength
+    if test_fraction:
+        raise ConfigError([Fault("data.test_fraction", test_fraction, "must be 0 with data=linear, whose inputs are whitened all together")])
+    if inputs > MAX_LINEAR:
+        raise ConfigError([Fault("data.inputs", inputs, f"must be at most {MAX_LINEAR:,} with data=linear, which has as many samples")])
+    x = orthogonal(_generator(seed), inputs, inputs, sigma_w2=inputs)
+    return x, strength * x
+
+
+def noise(seed: int, samples: int | None = None, inputs: int | None = None, outputs: int | None = None) -> Samples:
+    """Inputs and targets that have nothing to do with each other, all N(0, 1): the full-batch problem of Sohl-Dickstein 2024.
+
+    Defaults: 1,000 samples, 16 inputs, 1 target.  With nothing to generalise from, `conf/data/noise.yaml` keeps no samples for testing.
+    """
+    samples, inputs, outputs = samples or 1000, inputs or 16, outputs or 1
+    rng = _generator(seed)
+    return rng.standard_normal((samples, inputs)), rng.standard_normal((samples, outputs))
 
 
 def npz(path: str | None = None) -> Samples:
@@ -125,17 +179,18 @@ def mnist() -> Samples:
     return np.asarray(bunch.data, dtype=np.float64) / 255.0, one_hot(bunch.target)
 
 
-DATASETS: dict[str, Callable[..., Samples]] = {function.__name__: function for function in (digits, synthetic, npz, mnist)}
+DATASETS: dict[str, Callable[..., Samples]] = {function.__name__: function for function in (digits, synthetic, linear, noise, npz, mnist)}
 
 
 @lru_cache(maxsize=2)
 def _load(name: str, seed: int, test_fraction: float, _stamp: object, *arguments: tuple[str, Any]) -> Dataset:
+    """The samples in a random order: the first for testing, the others for training, or with a fraction of 0 all for both."""
     x, y = DATASETS[name](**dict(arguments))
     held_out = round(test_fraction * len(x))
-    if not 1 <= held_out < len(x):
+    if test_fraction and not 1 <= held_out < len(x):
         raise ConfigError([Fault("data.test_fraction", test_fraction, f"leaves a side of the split empty with {len(x)} samples")])
     order = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0,))).permutation(len(x))
-    train, test = order[held_out:], order[:held_out]
+    train, test = order[held_out:], order[:held_out] if test_fraction else order
     classes = bool(y.shape[1] > 1 and np.isin(y, (0.0, 1.0)).all() and (y.sum(axis=1) == 1.0).all())
     split = Split(x[train], y[train], x[test], y[test], classes)
     digest = hashlib.sha256()
@@ -160,7 +215,7 @@ def load(config: DataConfig) -> Dataset:
         must = f"must be one of {', '.join(DATASETS)}{nearest(config.name, DATASETS)}"
         raise ConfigError([Fault("data.name", config.name, must)])
     takes = signature(DATASETS[config.name]).parameters
-    special = ("samples", "inputs", "classes", "path")
+    special = (key.name for key in fields(config) if key.name not in COMMON)
     if unused := [key for key in special if getattr(config, key) is not None and key not in takes]:
         raise ConfigError(Fault(f"data.{key}", getattr(config, key), f"is not used by data={config.name}") for key in unused)
     arguments = tuple((key, getattr(config, key)) for key in takes)

@@ -19,6 +19,7 @@ from threadpoolctl import ThreadpoolController
 
 from bpexp.config import ConfigError, Fault, RunConfig, check, combinations, fingerprint, solved
 from bpexp.core.activations import ACTIVATIONS
+from bpexp.core.arrays import Float64s
 from bpexp.core.descent import Method
 from bpexp.core.initializers import INITIALIZERS, draw_layer
 from bpexp.core.layerwise import wide
@@ -146,7 +147,7 @@ def run_stack(runs: Sequence[Run], sinks: Sequence[Sink], progress: Progress = l
         for prepared, sink in zip(runs, sinks, strict=True):
             sink.open(prepared)
         with ThreadpoolController().limit(limits=config.blas_threads, user_api="blas"):
-            training = Training(_task(runs[0]), _initial(runs), [run.config.lr for run in runs], [_stream(run, 1) for run in runs])
+            training = Training(_task(runs[0]), _initial(runs), _rates(runs), [_stream(run, 1) for run in runs])
             last = time.monotonic()
             watch = Stopwatch(runs[0].probe_steps)
             for step in watch.timed(training.advance()):
@@ -245,6 +246,16 @@ def _initial(runs: Sequence[Run]) -> Parameters:
             if bias is not None:
                 parameters.b[k][index] = bias
     return parameters
+
+
+def _rates(runs: Sequence[Run]) -> Float64s:
+    """Learning rates (R,), or (R, depth) where an output layer has one of its own."""
+    lr = np.array([run.config.lr for run in runs])
+    if all(run.config.output_lr is None for run in runs):
+        return lr
+    rates = np.repeat(lr[:, None], runs[0].config.depth, axis=1)
+    rates[:, -1] = [run.config.lr if run.config.output_lr is None else run.config.output_lr for run in runs]
+    return rates
 
 
 def _stream(prepared: Run, purpose: int) -> np.random.Generator:

@@ -31,18 +31,23 @@ BOUNDS: dict[str, tuple[tuple[Any, Any] | None, tuple[Any, Any] | None]] = {
     "depth": ((1, 0), (10_000, 10_001)),
     "width": ((1, 0), (65_536, 65_537)),
     "lr": ABOVE_0,
+    "output_lr": ABOVE_0,
     "steps": ((1, 0), (100_000_000, 100_000_001)),
     "batch_size": ((1, 0), None),
     "seed": ((0, -1), (2**63 - 1, 2**63)),
     "blas_threads": ((1, 0), (1024, 1025)),
     "probe_points": ((3, 2), None),
     "data.seed": ((0, -1), (2**63 - 1, 2**63)),
-    "data.test_fraction": (ABOVE_0[0], (nextafter(1.0, 0.0), 1.0)),
+    "data.test_fraction": SHARE,
     "data.samples": ((4, 3), (10**9, 10**9 + 1)),
     "data.inputs": ((1, 0), (65_536, 65_537)),
+    "data.outputs": ((1, 0), (65_536, 65_537)),
     "data.classes": ((2, 1), (65_536, 65_537)),
+    "data.size": ((8, 7), (128, 129)),
+    "data.strength": ABOVE_0,
     "init.sigma_w2": ABOVE_0,
     "init.sigma_b2": ((0.0, -5e-324), (1.7e308, inf)),
+    "init.gain": ABOVE_0,
     "optimizer.momentum": SHARE,
     "optimizer.alpha": SHARE,
     "optimizer.beta1": SHARE,
@@ -111,7 +116,7 @@ def other(key: str) -> Any:
     literals = [value for kind in kinds for value in get_args(kind) if value != default]
     made = {
         bool: not default,
-        int: (default or 4) + 1 if int in kinds else None,
+        int: (default or 7) + 1 if int in kinds else None,
         float: 0.5 * default if float in kinds and default else 0.25,
         list: ["grad_norm"],
         str: next((name for name in options(key) if name != default), f"{default or ''}x"),
@@ -184,7 +189,7 @@ def test_a_number_is_finite_and_may_be_whole(key: str) -> None:
         assert [fault.key for fault in faults(nested(key, value))] == [key]
     low, high = BOUNDS[key]
     inside = [whole for whole in (0, 1, 2) if low and high and low[0] <= whole <= high[0]]
-    assert inside or key == "data.test_fraction"  # between 0 and 1 there is none
+    assert inside
     for whole in inside:
         value = flatten(changed(key, whole))[key]
         assert (value, type(value)) == (float(whole), float)
@@ -372,6 +377,8 @@ def test_every_key_is_explained(key: str) -> None:
         ({"init": {"name": "shifted_critical"}, "activation": "tanh"}, {"bias", "activation"}),
         ({"init": {"name": "sussillo"}}, {"activation"}),
         ({"init": {"orthogonal": True}}, {"init.orthogonal"}),
+        ({"init": {"gain": 1.0}}, {"init.gain"}),
+        ({"init": {"name": "identity", "sigma_w2": 1.0}}, {"init.sigma_w2"}),
         ({"norm": "batch", "batch_size": 1}, {"batch_size"}),
         ({"norm": "layer", "width": 1}, {"width"}),
         ({"skip": {"every": 2}}, {"skip.every"}),
@@ -405,6 +412,7 @@ def test_combinations_that_make_no_sense(values: dict[str, Any], expected: set[s
         {"init": {"name": "gaussian", "sigma_w2": 4.0}},
         {"init": {"name": "orthogonal", "sigma_w2": 0.5}},
         {"bias": True, "init": {"sigma_b2": 0.1}},
+        {"init": {"name": "identity", "gain": 0.5}},
         {"init": {"name": "critical"}},
         {"init": {"name": "critical", "sigma_w2": 103.008}},  # as one would read it off a page
         {"init": {"name": "critical", "sigma_b2": 0.05, "orthogonal": True}, "activation": "tanh", "bias": True},

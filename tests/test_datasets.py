@@ -92,6 +92,45 @@ def test_a_seed_changes_the_split_of_digits_and_not_the_samples() -> None:
     np.testing.assert_array_equal(in_order(np.c_[x, y]), in_order(np.c_[other_x, other_y]))
 
 
+@pytest.mark.parametrize("size", [9, 14, 16, 28, 60])
+def test_larger_digits_are_drawn_between_the_centres_of_the_pixels(size: int) -> None:
+    """Rows, then columns, by np.interp, which is constant beyond its ends; targets and order as they were."""
+    small, large = load(DataConfig()).split, load(DataConfig(size=size)).split
+    at, centres = (np.arange(size) + 0.5) * 8 / size - 0.5, np.arange(8)
+    weights = np.array([np.interp(at, centres, unit) for unit in np.eye(8)])
+    for x, drawn in ((small.x_train, large.x_train), (small.x_test, large.x_test)):
+        assert drawn.shape == (len(x), size**2)
+        assert drawn.min() >= 0.0
+        assert drawn.max() <= 1.0
+        expected = np.einsum("nij,ia,jb->nab", x.reshape(-1, 8, 8), weights, weights)
+        np.testing.assert_allclose(drawn.reshape(expected.shape), expected, rtol=0, atol=1e-14)
+    np.testing.assert_array_equal(small.y_train, large.y_train)
+    np.testing.assert_array_equal(small.y_test, large.y_test)
+
+
+def test_digits_of_eight_pixels_are_the_set_itself() -> None:
+    assert load(DataConfig(size=8)).checksum == load(DataConfig()).checksum
+
+
+def test_some_of_the_digits_are_a_choice_by_the_seed() -> None:
+    """Some of all, each at most once; another seed chooses others, all of them is a choice too, and there are no more."""
+    (x, y), (other, _) = (together(load(DataConfig(samples=100, seed=seed))) for seed in (0, 1))
+    everything = np.c_[together(load(DataConfig()))]
+    assert (x.shape, y.shape) == ((100, 64), (100, 10))
+    found = np.c_[x, y]
+    assert len(np.unique(found, axis=0)) == 100
+    assert (found[:, None] == everything).all(axis=2).any(axis=1).all()
+    assert not np.array_equal(in_order(x), in_order(other))
+    assert np.isin(y.argmax(axis=1), range(10)).all()
+    np.testing.assert_array_equal(in_order(np.c_[together(load(DataConfig(samples=1797)))]), in_order(everything))
+    assert str(*refused(DataConfig(samples=1798))) == "data.samples=1798: must be at most 1,797, as many as data=digits has"
+
+
+def test_fewer_digits_larger() -> None:
+    split = load(DataConfig(size=12, samples=50, test_fraction=0.5)).split
+    assert (split.x_train.shape, split.x_test.shape, split.classes) == ((25, 144), (25, 144), True)
+
+
 def test_checksums_are_the_same_in_another_process_and_differ_between_data() -> None:
     made = [{"name": "synthetic"}, {"name": "synthetic", "classes": 3}, {"name": "synthetic", "samples": 999}]
     configs = [{}, {"seed": 1}, {"test_fraction": 0.3}, *made]
@@ -132,6 +171,73 @@ def test_the_smallest_set_that_can_be_split() -> None:
     for fraction in (0.01, 0.99):
         (fault,) = refused(DataConfig(name="synthetic", samples=4, test_fraction=fraction))
         assert (fault.key, fault.value) == ("data.test_fraction", fraction)
+
+
+# ---------------------------------------------------------------------------------------------- nothing kept for testing
+
+
+@pytest.mark.parametrize("name", ["digits", "synthetic", "noise", "linear"])
+def test_with_a_fraction_of_0_all_samples_are_for_training_and_testing(name: str) -> None:
+    split = load(DataConfig(name, test_fraction=0.0)).split
+    np.testing.assert_array_equal(split.x_test, split.x_train)
+    np.testing.assert_array_equal(split.y_test, split.y_train)
+    if name != "linear":
+        x, y = together(load(DataConfig(name)))
+        np.testing.assert_array_equal(in_order(np.c_[split.x_train, split.y_train]), in_order(np.c_[x, y]))
+
+
+def test_a_fraction_that_rounds_to_no_sample_is_not_0() -> None:
+    (fault,) = refused(DataConfig("synthetic", samples=4, test_fraction=0.01))
+    assert fault.key == "data.test_fraction"
+
+
+# ---------------------------------------------------------------------------------------------- linear
+
+
+@pytest.mark.parametrize("inputs", [1, 2, 5, 64])
+def test_linear_inputs_are_white_and_its_map_is_of_one_strength(inputs: int) -> None:
+    """The mean of xᵀx is I, and the least squares' solution has that singular value alone."""
+    dataset = load(DataConfig("linear", inputs=inputs, strength=2.5, test_fraction=0.0))
+    x, y = dataset.split.x_train, dataset.split.y_train
+    assert (x.shape, y.shape, dataset.split.classes) == ((inputs, inputs), (inputs, inputs), False)
+    np.testing.assert_allclose(x.T @ x / len(x), np.eye(inputs), rtol=0, atol=1e-14)
+    solution = np.linalg.lstsq(x, y)[0]
+    np.testing.assert_allclose(solution, 2.5 * np.eye(inputs), rtol=0, atol=1e-13)
+
+
+def test_linear_inputs_are_by_the_seed_and_no_axes() -> None:
+    one, same, other = (load(DataConfig("linear", seed=seed, inputs=8, test_fraction=0.0)) for seed in (0, 0, 1))
+    assert one.checksum == same.checksum != other.checksum
+    assert np.count_nonzero(one.split.x_train) == 64
+    np.testing.assert_array_equal(one.split.y_train, one.split.x_train)
+
+
+def test_linear_with_a_part_of_its_samples_is_refused() -> None:
+    (fault,) = refused(DataConfig("linear"))
+    assert str(fault) == "data.test_fraction=0.2: must be 0 with data=linear, whose inputs are whitened all together"
+    (fault,) = refused(DataConfig("linear", inputs=4097, test_fraction=0.0))
+    assert fault.key == "data.inputs"
+
+
+# ---------------------------------------------------------------------------------------------- noise
+
+
+def test_noise_is_gaussian_and_knows_nothing_of_its_inputs() -> None:
+    """Mean and covariance of inputs and targets together, within five standard errors."""
+    dataset = load(DataConfig("noise", seed=3, samples=20_000, inputs=3, outputs=2))
+    assert (dataset.inputs, dataset.outputs, dataset.split.classes) == (3, 2, False)
+    both = np.c_[together(dataset)]
+    deviation = 1 / np.sqrt(len(both))
+    assert np.abs(both.mean(axis=0)).max() < 5 * deviation
+    assert np.abs(np.cov(both.T) - np.eye(5)).max() < 5 * np.sqrt(2) * deviation
+    assert np.abs((both**4).mean(axis=0) - 3.0).max() < 5 * np.sqrt(96) * deviation  # the variance of x**4 is 105 - 9
+
+
+def test_noise_takes_its_sizes_and_its_seed() -> None:
+    x, y = together(load(DataConfig("noise")))
+    assert (x.shape, y.shape) == ((1000, 16), (1000, 1))
+    one, same, other = (load(DataConfig("noise", seed=seed, samples=10)) for seed in (0, 0, 1))
+    assert one.checksum == same.checksum != other.checksum
 
 
 # ---------------------------------------------------------------------------------------------- npz
@@ -351,11 +457,18 @@ except ConfigError as error:
 @pytest.mark.parametrize(
     ("name", "key", "value"),
     [
-        ("digits", "samples", 100),
         ("digits", "inputs", 3),
+        ("digits", "outputs", 3),
+        ("digits", "strength", 2.0),
         ("digits", "classes", 2),
         ("digits", "path", "x.npz"),
         ("synthetic", "path", "x.npz"),
+        ("synthetic", "size", 8),
+        ("synthetic", "outputs", 3),
+        ("linear", "samples", 16),
+        ("linear", "outputs", 16),
+        ("noise", "classes", 2),
+        ("noise", "strength", 2.0),
         ("npz", "samples", 100),
         ("mnist", "classes", 3),
     ],
@@ -366,8 +479,20 @@ def test_a_key_that_a_data_set_does_not_use_is_refused(name: str, key: str, valu
     assert name in fault.must
 
 
+EVERY: dict[str, Any] = {
+    "samples": 5,
+    "inputs": 3,
+    "outputs": 3,
+    "classes": 3,
+    "size": 9,
+    "strength": 1.0,
+    "path": "x.npz",
+}  # that not all data sets use
+
+
 def test_every_unused_key_is_told_at_once() -> None:
-    assert [fault.key for fault in refused(DataConfig(samples=5, classes=2))] == ["data.samples", "data.classes"]
+    assert [fault.key for fault in refused(DataConfig(inputs=5, classes=2))] == ["data.inputs", "data.classes"]
+    assert {fault.key for fault in refused(DataConfig("mnist", **EVERY))} == {f"data.{key}" for key in EVERY}
 
 
 def test_an_unknown_data_set() -> None:

@@ -101,12 +101,13 @@ def test_a_stack_is_what_differs_in_lr_seed_init_and_tracking_alone() -> None:
     base = RunConfig()
     same = [
         replace(base, lr=0.5),
+        replace(base, output_lr=0.5),
         replace(base, seed=7),
         replace(base, init=InitConfig("gaussian", 2.0, 0.5)),
         replace(base, tracking=TrackingConfig(uri="x", run_name="y", parent="z")),
     ]
     assert {stack_key(config) for config in same} == {stack_key(base)}
-    own = {key for key in keys(RunConfig) if key in ("lr", "seed") or key.startswith(("init.", "tracking."))}
+    own = {key for key in keys(RunConfig) if key in ("lr", "output_lr", "seed") or key.startswith(("init.", "tracking."))}
     assert {key for key, _ in stack_key(base)} == set(keys(RunConfig)) - own
     different = [replace(base, depth=3), replace(base, activation="tanh"), replace(base, steps=9), replace(base, data=replace(base.data, seed=1))]
     assert len({stack_key(config) for config in (base, *different)}) == 5

@@ -27,7 +27,8 @@ class CompiledStep(Step):
         super().__init__(net, loss, method, batch, parameters, lr)
         self.layerwise = None
         runs = len(lr)
-        self.lr, self.method = lr, method
+        self.method = method
+        self.lr: Float64s = np.ascontiguousarray(np.broadcast_to(self.descent.lr64, self.gradients.exponent.shape))
         layers = [self.neurons.a, self.gradients.delta, parameters.W, parameters.b]
         self.table: Ints = np.zeros((len(layers), runs, net.depth + 1), np.int64)
         for addresses, arrays in zip(self.table, layers, strict=True):

@@ -1,4 +1,4 @@
-"""From gradients to a step: the learning rate's schedule, clipping, and one call of the optimizer per arena.
+"""From gradients to a step: the learning rates and their schedule, clipping, and one call of the optimizer per arena.
 
 Gradients are stored as g * 2**exponent (`bpexp.core.network`).  An optimizer gets g with its unit, 2**exponent times the clipping factor, and
 with its rate, the learning rate times that unit: computed in float64, so that it is the product that is rounded to the net's dtype.
@@ -55,12 +55,15 @@ class Scale:
 
 
 class Descent:
-    """Updates `parameters` in place from `gradients`, whose buffers it uses up; `lr` (R,) are the runs' learning rates."""
+    """Updates `parameters` in place from `gradients`, whose buffers it uses up.
+
+    `lr` (R,) are the runs' learning rates; or (R, depth) those of their layers, for all that a layer trains.
+    """
 
     def __init__(self, method: Method, parameters: Parameters, gradients: Gradients, lr: Float64s) -> None:
         self.method, self.parameters, self.gradients = method, parameters, gradients
-        self.lr64: Float64s = lr[:, None]
-        self.lr: Array = np.empty((len(lr), 1, 1, 1), gradients.ones.dtype)
+        self.lr64: Float64s = lr[:, None] if lr.ndim == 1 else np.concatenate([lr[:, :1], lr], axis=1)  # (R, 1), or with a column for layer 0
+        self.lr: Array = np.empty((*self.lr64.shape, 1, 1), gradients.ones.dtype)
         self.factor, self.scheduled = nan, self.lr64  # the schedule's last factor, the learning rates times it
         arenas = [arena for arena in parameters.arenas if arena.kind in gradients.arrays]
         self.moments = [tuple(np.zeros_like(arena.values) for _ in range(method.optimizer.moments)) for arena in arenas]
@@ -77,7 +80,8 @@ class Descent:
 
     def _block(self, weights: Arena, gradient: Arena, moments: tuple[Array, ...], scale: Scale) -> Block:
         at = slice(weights.layers.start, weights.layers.stop, weights.layers.step)
-        whole = (weights.values, gradient.values, *moments, scale.unit[:, at, None, None], scale.rate[:, at, None, None], self.lr)
+        lr = self.lr if self.lr.shape[1] == 1 else self.lr[:, at]
+        whole = (weights.values, gradient.values, *moments, scale.unit[:, at, None, None], scale.rate[:, at, None, None], lr)
         W, g, *rest, unit, rate, lr = (_fewer_axes(x) for x in whole)
         return Block(W, g, tuple(rest), unit, rate, lr)
 
@@ -89,6 +93,10 @@ class Descent:
         self.factor, self.scheduled = factor, self.lr64 * factor
         np.copyto(self.lr[:, :, 0, 0], self.scheduled, casting="same_kind")
         return False
+
+    def scheduled_of(self, k: int) -> Float64s:
+        """Layer k's learning rates (R,) in this update."""
+        return self.scheduled[:, 0 if self.scheduled.shape[1] == 1 else k]
 
     def step(self, step: int, *, settled: bool = False) -> None:
         """The update after `step` others.  `settled`: the exponents are those of the one before."""

@@ -25,9 +25,12 @@ class Initializer(Row):
     `draw(rng, n_in, n_out, **keys)` returns W (n_in, n_out).  `effect` is what it does to delta_{k-1} = (delta_k W_k^T) * phi'(z_{k-1}).
     `centre` is the mean of the previous layer's activations, which the biases of layers 2 … depth take off again (`draw_layer`).
     `solved`: sigma_w2 is not the user's but the mean-field theory's, which is asked for it before `draw` is called.
+    `sigma_w2(n_in, n_out, **keys)` is n_in E[w²], what mean-field theory has to know of the weights; None where they are no independent
+    draws, nor orthogonal ones, around 0, so that the theory has nothing to say.
     """
 
     draw: Callable[..., Float64s]
+    sigma_w2: Callable[..., float] | None = None
     centre: float = 0.0
     solved: bool = False
 
@@ -38,6 +41,10 @@ class Initializer(Row):
     @property
     def keys(self) -> Mapping[str, Any]:
         return parameters(self.draw, after=3)
+
+    def draws_orthogonal(self, **keys: Any) -> bool:
+        """Whether all singular values of a square W are alike, given the keys of the row."""
+        return self.draw is orthogonal or bool(keys.get("orthogonal"))
 
 
 def draw_layer(
@@ -56,14 +63,33 @@ def draw_layer(
     return W, b
 
 
+def _given(_n_in: int, _n_out: int, *, sigma_w2: float = 1.0, **_keys: Any) -> float:
+    """The scale that the keys give, or the default of `gaussian` and `orthogonal`."""
+    return sigma_w2
+
+
+def _fixed(sigma_w2: float) -> Callable[[int, int], float]:
+    """The same scale for layers of all sizes."""
+    return lambda _n_in, _n_out: sigma_w2
+
+
+def _glorot(n_in: int, n_out: int) -> float:
+    return 2.0 * n_in / (n_in + n_out)
+
+
+def _sussillo(n_in: int, _n_out: int) -> float:
+    """g² of `sussillo`."""
+    return 2.0 * exp(2.4 / (max(n_in, 6) - 2.4))
+
+
 def zeros(_rng: Generator, n_in: int, n_out: int) -> Float64s:
     """All 0; takes no random numbers."""
     return np.zeros((n_in, n_out))
 
 
-def identity(_rng: Generator, n_in: int, n_out: int) -> Float64s:
-    """1 where i = j, else 0, also if W is not square; takes no random numbers."""
-    return np.eye(n_in, n_out)
+def identity(_rng: Generator, n_in: int, n_out: int, gain: float = 1.0) -> Float64s:
+    """`gain` where i = j, else 0, also if W is not square; takes no random numbers.  A linear net's product of weights is gain^depth I."""
+    return gain * np.eye(n_in, n_out)
 
 
 def _uniform(rng: Generator, n_in: int, n_out: int, variance: float) -> Float64s:
@@ -150,25 +176,28 @@ INITIALIZERS: dict[str, Initializer] = {
         ),
         Initializer(
             identity,
-            equation="W[i, j] = 1 where i = j, else 0",
-            effect="Each neuron hands its delta to the one of the same number, times φ' alone: nothing is mixed, and with linear or active relu "
-            "neurons nothing is lost.",
-            source="Le, Jaitly & Hinton 2015",
+            equation="W[i, j] = gain where i = j, else 0",
+            effect="Each neuron hands its delta to the one of the same number, times gain φ': nothing is mixed, and with a gain of 1 and linear or "
+            "active relu neurons nothing is lost.",
+            source="Le, Jaitly & Hinton 2015, whose gain is 1",
         ),
         Initializer(
             standard,
+            sigma_w2=_fixed(1.0 / 3.0),
             equation="W ~ U(±1/√n_in), variance 1/(3 n_in)",
             effect="The mean square of the deltas is multiplied by E[φ'²]/3 at every layer: even without φ' they shrink, by √3 per layer.",
             source="Glorot & Bengio 2010, eq. 1",
         ),
         Initializer(
             lecun,
+            sigma_w2=_fixed(1.0),
             equation="W ~ N(0, 1/n_in)",
             effect="‖delta‖² is multiplied by E[φ'²] at every layer: kept by linear neurons, shrunk by those whose slopes are 1 at most.",
             source="LeCun et al. 1998, Efficient BackProp, eq. 16",
         ),
         Initializer(
             xavier,
+            sigma_w2=_glorot,
             equation="W ~ U(±√(6/(n_in + n_out))), variance 2/(n_in + n_out)",
             effect="A compromise between keeping the variance of z forwards and of the deltas backwards; between layers of equal width both are "
             "multiplied as under lecun.",
@@ -176,12 +205,14 @@ INITIALIZERS: dict[str, Initializer] = {
         ),
         Initializer(
             xavier_normal,
+            sigma_w2=_glorot,
             equation="W ~ N(0, 2/(n_in + n_out))",
             effect="As xavier, whose variance it has: in a wide layer the sums over many weights do not show the shape of their distribution.",
             source="Glorot & Bengio 2010, eq. 12",
         ),
         Initializer(
             he,
+            sigma_w2=_fixed(2.0),
             equation="W ~ N(0, 2/n_in)",
             effect="‖delta‖² is multiplied by 2 E[φ'²] at every layer: by 1 with relu, of whose neurons half are active. "
             "Slopes near 1 everywhere, as those of tanh near 0, make the deltas grow.",
@@ -189,12 +220,14 @@ INITIALIZERS: dict[str, Initializer] = {
         ),
         Initializer(
             he_uniform,
+            sigma_w2=_fixed(2.0),
             equation="W ~ U(±√(6/n_in)), variance 2/n_in",
             effect="As he, whose variance it has.",
             source="the variance of He et al. 2015, eq. 10",
         ),
         Initializer(
             gaussian,
+            sigma_w2=_given,
             equation="W ~ N(0, sigma_w2/n_in)",
             effect="‖delta‖² is multiplied by sigma_w2 E[φ'²] at every layer: below 1 the deltas vanish, above 1 they explode. "
             "The singular values of W are spread out, so some directions of delta shrink and others grow at any sigma_w2.",
@@ -202,6 +235,7 @@ INITIALIZERS: dict[str, Initializer] = {
         ),
         Initializer(
             orthogonal,
+            sigma_w2=_given,
             equation="WᵀW = sigma_w2 I where n_out ≤ n_in, else WWᵀ = sigma_w2 n_out/n_in I, uniform over all such matrices",
             effect="All singular values of W are alike: it multiplies ‖delta‖ by the same factor in every direction. "
             "Between layers of equal width that is √sigma_w2, and only φ' tells directions apart.",
@@ -209,6 +243,7 @@ INITIALIZERS: dict[str, Initializer] = {
         ),
         Initializer(
             critical,
+            sigma_w2=_given,
             equation="W as gaussian, or as orthogonal with init.orthogonal=true, at the sigma_w2 where sigma_w2 E[φ'(z)²] = 1",
             effect="In a wide net each layer multiplies ‖delta‖² by 1: the deltas neither vanish nor explode.",
             source="Poole et al. 2016; Schoenholz et al. 2017; orthogonal: Pennington, Schoenholz & Ganguli 2017",
@@ -216,6 +251,7 @@ INITIALIZERS: dict[str, Initializer] = {
         ),
         Initializer(
             shifted_critical,
+            sigma_w2=_given,
             equation="W as critical; b[j] = -1/2 Σ_i W[i, j] from layer 2 on",
             effect="The biases take the sigmoid's mean of 1/2 off again. As sigmoid(z) = (1 + tanh(z/2))/2, a layer with weights 4W' is then exactly "
             "a tanh layer with weights W': the 4 makes up for φ'(z) = tanh'(z/2)/4, so the deltas can be kept as tanh's can.",
@@ -226,6 +262,7 @@ INITIALIZERS: dict[str, Initializer] = {
         ),
         Initializer(
             sussillo,
+            sigma_w2=_sussillo,
             equation="W ~ N(0, g²/n_in), g = √2 exp(1.2/(max(n_in, 6) - 2.4))",
             effect="He's √2 keeps the mean of ‖delta‖², which a few large values make up; the typical delta of a narrow net still shrinks. "
             "This g keeps the mean of log ‖delta‖, and is he's in a wide net.",

@@ -281,14 +281,15 @@ def descend_bias(table: Any, sizes: Any, batch: int, r: int, k: int, rate: Any, 
 def update(table: Any, sizes: Any, batch: int, lr: Any, exponent: Any, moves: Any, room: Any, deltas: Any, log2_grad: Any, bound: Any) -> Any:
     """W <- W - lr a^T delta and b <- b - lr (sum of delta) for the runs that move; log2 of the gradients' norms, (depth, R).
 
+    `lr` (R, depth + 1) are the layers' learning rates, column 0 nobody's.
     `bound` (depth, R) grows by the norm of what is added: no parameter is larger.  Their sum is returned, NaN where one of them is (the largest
     would not be); and whether all norms are right, those that are not being NaN.
     """
     total, right = 0.0, True
     low, high = (LOWEST, HIGHEST) if room.itemsize == 4 else (LOWEST64, HIGHEST64)
-    for r in range(lr.size):
+    for r in range(lr.shape[0]):
         for k in range(1, sizes.size):
-            rate = type(room[0])(math.ldexp(lr[r], exponent[r, k])) if moves[r] else type(room[0])(0)
+            rate = type(room[0])(math.ldexp(lr[r, k], exponent[r, k])) if moves[r] else type(room[0])(0)
             square = float(descend(table, sizes, batch, r, k, rate, room))
             if low <= square <= high and (batch > 1 or low <= deltas[k - 1, r] <= high):
                 of_one = 0.5 * math.log2(deltas[k - 1, r]) if batch == 1 else 0.0

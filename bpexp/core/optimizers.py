@@ -27,7 +27,7 @@ class Block:
     """Equal layers as their optimizer sees them: weights and all that belongs to them, updated in place.
 
     `weights`, `gradient` and each of `moments` (0 at the start) have the shape (R, K, n_in n_out); `unit` and `rate` = lr * unit, rounded
-    once, (R, K, 1); `lr` (R, 1, 1); all without leading axes of size 1.  A rule may use up the gradient's buffer.
+    once, (R, K, 1); `lr` that or, one for all layers, (R, 1, 1); all without leading axes of size 1.  A rule may use up the gradient's buffer.
     """
 
     weights: Array

@@ -24,8 +24,8 @@ SATURATED = 0.05  # of the activation's steepest slope: a sigmoid beyond |z| = 4
 class Moment:
     """One training step, seen after the update: the batch's neurons, and what update and optimizer use up as the log2 of its norms.
 
-    `log2_grad`, `log2_delta` (depth, R) are those of each dL/dW_k and dL/dz_k, `log2_weight` those of W_k before the update, `log2_change` those of
-    what the update added, or None at the last step, which measures and does not update.
+    `lr` (R, depth) are the layers' learning rates.  `log2_grad`, `log2_delta` (depth, R) are those of each dL/dW_k and dL/dz_k, `log2_weight`
+    those of W_k before the update, `log2_change` those of what the update added, or None at the last step, which measures and does not update.
     """
 
     net: Architecture
@@ -53,9 +53,9 @@ def weight_norm(now: Moment, k: int) -> Float64s:
 
 
 def update_ratio(now: Moment, k: int) -> Float64s:
-    """The step that the equation asks for: lr ||dL/dW_k|| / ||W_k||."""
+    """The step that the equation asks for: lr ||dL/dW_k|| / ||W_k||, with the layer's own lr."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(LOG10_OF_2 * (np.log2(now.lr) + now.log2_grad[k - 1] - now.log2_weight[k - 1]))
+        return np.asarray(LOG10_OF_2 * (np.log2(now.lr[:, k - 1]) + now.log2_grad[k - 1] - now.log2_weight[k - 1]))
 
 
 def update_made(now: Moment, k: int) -> Float64s:

@@ -77,8 +77,11 @@ class Records:
 
     @property
     def summary(self) -> dict[str, float]:
-        """The run in a few finite numbers: final and best losses and accuracies, and the slope above."""
+        """The run in a few finite numbers: the full training loss before any update, final and best losses and accuracies, and the slope above."""
         numbers = {"plateau_loss": self.plateau}
+        steps, losses = self.probed("loss_train_full")
+        if len(steps) and steps[0] == 0:
+            numbers["initial_loss"] = float(losses[0])
         for column, name in (("loss_train_full", "loss"), ("loss_test", "test_loss")):
             _, values = self.probed(column)
             if len(values):

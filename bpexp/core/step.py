@@ -31,7 +31,7 @@ MERGED = 8192  # numbers in a layer's activations up to which one call for all l
 class Step:
     """A step of the runs of `parameters`, which it trains in place, on the batch that is put into `neurons.a[0]` and `targets` (R, B, outputs).
 
-    `forward`, `backward` and `update` come in this order; `value` (R,) is the mean loss of the batch.
+    `forward`, `backward` and `update` come in this order; `value` (R,) is the mean loss of the batch.  `lr` as in `Descent`.
     """
 
     def __init__(self, net: Architecture, loss: Loss, method: Method, batch: int, parameters: Parameters, lr: Float64s) -> None:
@@ -134,7 +134,7 @@ class Step:
             k = operation.k
             if isinstance(operation, Affine):
                 grad.exponent[:, k - 1] = grad.exponent[:, k]  # of layer 0 nobody asks
-                rate = np.ldexp(self.descent.scheduled[:, 0], grad.exponent[:, k])
+                rate = np.ldexp(self.descent.scheduled_of(k), grad.exponent[:, k])
                 layerwise.descend(k, rate.astype(self.value.dtype), alive, log2_grad)
             elif isinstance(operation, Activate):
                 self._settle(k)

@@ -54,16 +54,17 @@ class Task:
 class Training:
     """One stack of runs: state, one method that advances it, one that reads it.
 
-    `parameters` hold the initial weights of the R runs and are trained in place; `lr` (R,) are their learning rates, `batches` their R
-    generators, which decide on the order of the samples and on nothing else.
+    `parameters` hold the initial weights of the R runs and are trained in place; `lr` (R,) are their learning rates, or (R, depth) those of
+    their layers; `batches` their R generators, which decide on the order of the samples and on nothing else.
     """
 
-    def __init__(self, task: Task, parameters: Parameters, lr: Sequence[float], batches: Sequence[Generator]) -> None:
+    def __init__(self, task: Task, parameters: Parameters, lr: Sequence[float] | Float64s, batches: Sequence[Generator]) -> None:
         runs, net, data = len(lr), task.net, task.data
         self.task, self.parameters = task, parameters
-        self.lr: Float64s = np.asarray(lr, np.float64)
+        rates: Float64s = np.asarray(lr, np.float64)
+        self.lr: Float64s = np.broadcast_to(rates.reshape(runs, -1), (runs, net.depth))
         self.sampler = Sampler(data, task.batch_size, batches)
-        self.step = step_class(task.engine)(net, task.loss, task.method, task.batch_size, parameters, self.lr)
+        self.step = step_class(task.engine)(net, task.loss, task.method, task.batch_size, parameters, rates)
         self.evaluators = {
             "train": Evaluator(task, runs, data.x_train, data.y_train),
             "test": Evaluator(task, runs, data.x_test, data.y_test),

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from bpexp.report.decades import decade_points, decades
 from bpexp.report.over_depth import paths_against_backprop
 from bpexp.report.over_layers import at_the_start, first_update, gradient_heatmap, gradient_profiles
-from bpexp.report.over_settings import accuracy, decade_points, decades, final_loss
+from bpexp.report.over_settings import accuracy, final_loss
 from bpexp.report.over_steps import accuracy_curves, loss_curves
 from bpexp.report.picture import Picture, style
 from bpexp.report.ranking import of_the_best, ranking

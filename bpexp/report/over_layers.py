@@ -1,16 +1,18 @@
 """Pictures whose axis is the layer: gradient norms from the input (layer 1) to the output (layer L)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from bpexp.report import words
 from bpexp.report.picture import (
+    MOST_NAMED,
     Colours,
     Picture,
     band,
@@ -28,6 +30,7 @@ from bpexp.report.picture import (
     zero_handle,
     zero_marks,
 )
+from bpexp.report.predicted import NOTE, anchored_line, predicted, slope, slopes_sentence, theory_handle
 from bpexp.report.selection import Key, Setting, Study, colour_key, idle, one_of_each, spread
 
 __all__ = ["at_the_start", "first_update", "gradient_heatmap", "gradient_profiles"]
@@ -67,19 +70,31 @@ def gradient_profiles(study: Study) -> Picture:
     frames = {setting: study.layers(setting)[lambda f, s=setting: f["step"].isin(steps[s])] for setting in settings}
     share = _comparable([frame[GRAD] for frame in frames.values()])
     figure, axes = panels(len(settings), sharey=share)
-    zeros = False
+    zeros, theory = False, set()
     for ax, (setting, frame) in zip(axes, frames.items(), strict=True):
+        depth = study.depth(setting)
         for step in steps[setting]:
-            zeros |= _draw_profile(ax, frame[frame["step"] == step], GRAD, colours[step], f"step {step:,}", study.depth(setting))
+            zeros |= _draw_profile(ax, frame[frame["step"] == step], GRAD, colours[step], f"step {step:,}", depth)
+        if anchored_line(ax, predicted(study, setting), GRAD, _at_step(study, setting, 0, GRAD), np.arange(1.0, depth + 1)):
+            theory.add(setting)
         ax.set_title(title(study, setting))
         count_axis(ax.xaxis)
         decade_axis(ax.yaxis)
-    colours.explain(figure, axes, [zero_handle()] if zeros else [])
+    colours.explain(figure, axes, _marks(zeros, theory))
     figure.supxlabel("layer, from the input to the output")
     figure.supylabel(r"gradient norm $\|\nabla W\|$")
     if len(settings) > 1 and not share:
         notes += ("Each panel has its own vertical axis.",)
-    return Picture(figure, _profile_sentence(study), (*notes, *seeds_note(study)))
+    return Picture(figure, _profile_sentence(study), (*notes, *_theory_note("step 0", theory), *seeds_note(study)))
+
+
+def _marks(zeros: bool, theory: Collection[Setting]) -> list[Artist]:
+    """What a legend says besides the colours."""
+    return [*([theory_handle()] if theory else []), *([zero_handle()] if zeros else [])]
+
+
+def _theory_note(where: str, theory: Collection[Setting]) -> tuple[str, ...]:
+    return (f"{NOTE}; its line is that of {where}, from the norm measured in the output layer back.",) if theory else ()
 
 
 def _draw_profile(ax: Axes, frame: pd.DataFrame, column: str, colour: object, label: str, depth: int) -> bool:
@@ -115,16 +130,18 @@ def extremes(changes: Mapping[Setting, float]) -> list[Setting]:
 
 
 def _profile_sentence(study: Study) -> str:
-    parts = []
+    parts, told = [], []
     deep = [setting for setting in _with_layers(study) if study.depth(setting) > 1]
     for setting in extremes({setting: backward_change(study, setting, 0) for setting in deep}):
         steps = probed_steps(study, setting)
         first, last = (words.change(backward_change(study, setting, step)) for step in (steps[0], steps[-1]))
         later = f" (at step {steps[-1]:,}: {last})" if len(steps) > 1 else ""
         parts.append(f"{first}{_with(study, setting)}{later}")
+        told.append(setting)
     if not parts:
         return "No setting has gradient norms of two layers at step 0 to compare."
-    return f"From the output layer back to layer 1 the gradient norm at step 0 {words.listing(parts)}."
+    slopes = slopes_sentence({setting: slope(study, setting, GRAD) for setting in told})
+    return f"From the output layer back to layer 1 the gradient norm at step 0 {words.listing(parts)}.{slopes}"
 
 
 def _with(study: Study, setting: Setting, ignored: Sequence[Key] = ()) -> str:
@@ -142,18 +159,23 @@ def at_the_start(study: Study) -> Picture:
     colours = Colours.of(key)
     chosen, notes = shown_facets(settings, [key])
     figure, axes = panels(len(chosen), 2.4, sharex=True, sharey=True)
-    zeros, deepest = False, max(study.depth(setting) for setting in settings)
+    zeros, theory, deepest = False, set(), max(study.depth(setting) for setting in settings)
     for ax, (name, group) in zip(axes, chosen, strict=True):
         ax.set_title(wrapped(name))
+        compared = spread(group, MOST_NAMED)  # as many as a legend would name: more dashes are clutter
         for setting in group:
             frame, depth = study.layers(setting), study.depth(setting)
             start = frame[frame["step"] == 0].assign(layer=depth - frame["layer"])
             zeros |= _draw_profile(ax, start, DELTA, colours[setting[key]], setting.text() or "run", deepest)
+            away = depth - np.arange(1.0, depth + 1)
+            if setting in compared and anchored_line(ax, predicted(study, setting), DELTA, _at_step(study, setting, 0, DELTA), away):
+                theory.add(setting)
     count_axis(axes[0].xaxis)
     decade_axis(axes[0].yaxis)
     figure.supxlabel("layers between here and the output")
     figure.supylabel(r"error norm $\|\delta\|$ at step 0")
-    colours.explain(figure, axes, [zero_handle()] if zeros else [])
+    colours.explain(figure, axes, _marks(zeros, theory))
+    notes += _theory_note("each net" if len(settings) > 1 else "the net", theory)
     notes += tuple(f"The same for every {key.words}: it acts after step 0." for key in ignored)
     return Picture(figure, _start_sentence(study, settings, ignored), (*notes, *seeds_note(study)))
 
@@ -163,7 +185,8 @@ def _start_sentence(study: Study, settings: list[Setting], ignored: Sequence[Key
     parts = [f"{words.change(changes[setting])}{_with(study, setting, ignored)}" for setting in extremes(changes)]
     if not parts:
         return "No untrained net has an error norm at both ends that could be compared."
-    return f"On its way back from the output to layer 1 the error of the untrained net {words.listing(parts)}."
+    slopes = slopes_sentence({setting: slope(study, setting, DELTA) for setting in extremes(changes)}, ignored)
+    return f"On its way back from the output to layer 1 the error of the untrained net {words.listing(parts)}.{slopes}"
 
 
 def gradient_heatmap(study: Study) -> Picture:

@@ -12,12 +12,24 @@ from matplotlib.figure import Figure
 
 from bpexp.report import words
 from bpexp.report.picture import WIDTH, Colours, Picture, end_handle, key_axis, legend, named_axis, panels, seeds_note, shown_facets, wrapped
-from bpexp.report.selection import Key, Setting, Study, idle, one_of_each
+from bpexp.report.selection import Key, Setting, Study
 
-__all__ = ["accuracy", "decades", "final_loss"]
+__all__ = [
+    "Measure",
+    "Point",
+    "Series",
+    "accuracy",
+    "bar_place",
+    "bar_thickness",
+    "draw_series",
+    "drawn_keys",
+    "final_loss",
+    "fit_bars",
+    "panel_points",
+    "points",
+    "value_axis",
+]
 
-SLOPE = "delta_decades_per_layer"
-STEADY = 0.01  # decades per layer: less than 2.4 % a layer, a factor of 10 over 100 layers
 MOST_WRITTEN = 80  # cells of a grid that carry their number
 MOST_ROWS = 30
 
@@ -41,7 +53,6 @@ TEST_ACCURACY = Measure("final_accuracy_test", "accuracy after the last step", "
 TRAIN_ACCURACY = Measure("final_accuracy_train", "accuracy after the last step", "training set", words.percent, 1.0)
 TEST_LOSS = Measure("final_test_loss", "loss after the last step", "test set", words.number)
 TRAIN_LOSS = Measure("final_loss", "loss after the last step", "training set", words.number)
-DECADES = Measure(SLOPE, "decades lost per layer", "decades per layer", words.number)
 
 
 @dataclass(frozen=True)
@@ -100,15 +111,25 @@ def draw_lines(ax: Axes, key: Key, series: Sequence[Series]) -> None:
 
 
 def draw_bars(ax: Axes, key: Key, series: Sequence[Series]) -> None:
-    thick = 0.8 / len(series)
+    thick = bar_thickness(series)
     named_axis(ax.yaxis, [words.value(value) for value in key.levels], most=MOST_ROWS)
     ax.set_ylim(len(key.levels) - 0.4, -0.6)  # the first name on top
     ax.grid(visible=False, axis="y")
     for index, (label, colour, some) in enumerate(series):
-        y = [key.levels.index(point.setting[key]) + thick * (index - (len(series) - 1) / 2) for point in some]
+        y = [bar_place(key, point, index, series) for point in some]
         ax.barh(y, [point.mean for point in some], 0.9 * thick, xerr=_errors(some), color=colour, ecolor="#222222", label=label)
         ended = [(point.mean, place) for point, place in zip(some, y, strict=True) if point.diverged]
         ax.plot([x for x, _ in ended], [place for _, place in ended], "x", color="#444444", markersize=8, label="diverged", zorder=3)
+
+
+def bar_thickness(series: Sequence[Series]) -> float:
+    """Of the bars of one name, and the gaps between them: 0.8 of what there is."""
+    return 0.8 / len(series)
+
+
+def bar_place(key: Key, point: Point, index: int, series: Sequence[Series]) -> float:
+    """The middle of the bar of a point of the series of that index."""
+    return float(key.levels.index(point.setting[key]) + bar_thickness(series) * (index - (len(series) - 1) / 2))
 
 
 def fit_bars(figure: Figure, axes: Sequence[Axes], key: Key) -> None:
@@ -193,49 +214,6 @@ def draw_two_keys(some: Sequence[Point], measure: Measure, keys: Sequence[Key]) 
 
 
 # ---------------------------------------------------------------------------------------------- the pictures
-
-
-def decades(study: Study) -> Picture:
-    """Decades that the untrained net's gradient loses per layer, over the depth or whatever else was swept."""
-    some, ignored = decade_points(study)
-    keys = sorted(drawn_keys(study, some), key=lambda key: (not key.ordered, key.name != "depth"))
-    x, rest = keys[0], keys[1:]
-    colour = max(rest, key=lambda key: len(key.levels), default=None)
-    chosen, notes = panel_points(some, [x, colour])
-    colours = Colours.of(colour)
-    figure, axes = panels(len(chosen), 2.4, sharex=True, sharey=True)
-    fit_bars(figure, axes, x)
-    for ax, (name, group) in zip(axes, chosen, strict=True):
-        ax.set_title(wrapped(name))
-        split = [(value, [point for point in group if point.setting[colour] == value]) for value in colours.values]
-        draw_series(ax, x, [(colours.name(value), colours[value], part) for value, part in split if part])
-    value_axis(axes, x, DECADES)
-    ends = [end_handle()] if any(point.diverged for point in some) else []
-    colours.explain(figure, axes, ends)
-    notes.append("Minus the least-squares slope of log10 ‖δ‖ towards the input, over the hidden layers 2 … L − 1, before any update.")
-    notes += [f"The same for every {key.words}: it acts after step 0." for key in ignored]
-    if missing := len(study.settings) - len(points(study, DECADES)):
-        notes.append(f"{words.count(missing, 'setting')} left out: fewer than three hidden layers to fit a line to, or a norm that is exactly zero.")
-    return Picture(figure, _decades_sentence(some, ignored), (*notes, *seeds_note(study, "Points")))
-
-
-def decade_points(study: Study) -> tuple[list[Point], list[Key]]:
-    """The points of that picture, and the keys that make no difference to it."""
-    some = {point.setting: point for point in points(study, DECADES)}
-    ignored = idle(study.swept, {setting: point.mean for setting, point in some.items()})
-    return [some[setting] for setting in one_of_each(some, ignored)], ignored
-
-
-def _decades_sentence(some: Sequence[Point], ignored: Sequence[Key]) -> str:
-    ends = [max(some, key=lambda p: p.mean), min(some, key=lambda p: p.mean)]
-    ways = ["neither vanishes nor explodes" if abs(p.mean) < STEADY else "vanishes" if p.mean > 0 else "explodes" for p in ends]
-    rates = [
-        f"{words.number(abs(p.mean))} decades per layer (a factor of {words.number(10.0 ** abs(p.mean))}) with {p.setting.text(without=ignored)}"
-        for p in ends
-    ]
-    if ways[0] == ways[1]:
-        return f"On its way back through the untrained net the gradient {ways[0]}: between {rates[0]} and {rates[1]}."
-    return f"On its way back through the untrained net the gradient {ways[0]}, {rates[0]}, and {ways[1]}, {rates[1]}."
 
 
 def accuracy(study: Study) -> Picture:

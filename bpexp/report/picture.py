@@ -25,6 +25,7 @@ from bpexp.report import words
 from bpexp.report.selection import Key, Setting, Study, facets, spread, sub_grid
 
 __all__ = [
+    "MOST_NAMED",
     "MOST_PANELS",
     "WIDTH",
     "Colours",

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bpexp.config import ConfigError, Fault, RunConfig, keys
 from bpexp.sweep.names import is_hydras, parse_word, short
-from bpexp.sweep.reading import resolved
+from bpexp.sweep.reading import resolved, runs_part
 
 __all__ = ["Base", "Composed", "Composer", "Words"]
 
@@ -30,7 +30,7 @@ class Base:
     config: DictConfig  # in full: with the node `hydra`
     values: Values  # all but that node, interpolations not resolved
     hydra: Values
-    interpolated: bool
+    interpolated: bool  # whether there are any in what is a run's
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Composed:
     @property
     def values(self) -> Values:
         """Nested plain values, interpolations resolved.  Raises `ConfigError` where that can't be."""
-        values = dict(self.base.values)
+        values = runs_part(self.base.values)
         for key, value in self.own.items():
             table, dot, name = key.rpartition(".")
             if dot:
@@ -91,7 +91,7 @@ class Composer:
                 raise ConfigError([Fault(" ".join(words), "", short(error))]) from None
             values: Any = OmegaConf.to_container(config, resolve=False, enum_to_str=True)
             hydra = values.pop("hydra")
-            self.bases[words] = Base(config, values, hydra, _interpolated(values))
+            self.bases[words] = Base(config, values, hydra, _interpolated(runs_part(values)))
         return self.bases[words]
 
 

@@ -74,11 +74,13 @@ def _values(override: Override) -> str:
 
 
 def _name(swept: Mapping[str, str], typed: Sequence[str], variants: int) -> str:
-    """`depth=10,50,100`: what is swept; what was typed, where that is a study or nothing is swept."""
-    if any(parse_word(word).key_or_group == STUDY for word in typed):
-        return " ".join(typed)
-    words = [f"{key}={values}" for key, values in swept.items()] + ([f"{variants} variants"] if variants else [])
-    return " ".join(words or typed) or "defaults"
+    """`depth=10,50,100 steps=500`: the words typed, but for those that say how and where; then, but for a study, what else is swept."""
+    words = {parse_word(word).key_or_group: word for word in typed}
+    own = {key: word for key, word in words.items() if not (is_hydras(key) or key.startswith("tracking."))}
+    if STUDY not in own:
+        own |= {key: f"{key}={values}" for key, values in swept.items() if key not in words}
+        own |= {VARIANTS: f"{variants} variants"} if variants else {}
+    return " ".join(own.values()) or "defaults"
 
 
 def own_words(jobs: Sequence[Words]) -> list[Words]:

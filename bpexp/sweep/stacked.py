@@ -77,8 +77,8 @@ Key = tuple[tuple[str, str], ...]
 
 
 def stack_key(config: RunConfig) -> Key:
-    """What runs must share to train as one stack: all but learning rate, seed, initial weights and tracking."""
-    own = ("lr", "seed")
+    """What runs must share to train as one stack: all but learning rates, seed, initial weights and tracking."""
+    own = ("lr", "output_lr", "seed")
     return tuple((key, repr(value)) for key, value in untracked(config).items() if key not in own and not key.startswith("init."))
 
 

@@ -1,51 +1,52 @@
 """Mean-field theory: the size of z and of the deltas, layer by layer, in a net whose layers are infinitely wide.
 
-With W ~ N(0, sigma_w2/N), b ~ N(0, sigma_b2) and N -> infinity, the z of a layer are N(0, q), and from one layer to the next
-q -> sigma_w2 E[phi(z)^2] + sigma_b2, while ||delta||^2 is multiplied by chi = sigma_w2 E[phi'(z)^2] (Poole et al. 2016, eq. 3;
-Schoenholz et al. 2017, eq. 5).  q is the variance of one z, in the units of z squared.  A net is critical where chi = 1 at the q that
-its layers settle at: its deltas neither vanish nor explode.
+The maps from layer to layer stand in `variance` and `correlation`; here is what follows from where they settle: at which sigma_w2 a net is
+critical, how fast the deltas vanish or explode otherwise, and over how many layers.  A net is critical where chi = 1 at the q that its
+layers settle at: its deltas neither vanish nor explode.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from math import isclose, pi, sqrt
+from math import inf, isclose, log, log10
 
 import numpy as np
 
 from bpexp.core.activations import ACTIVATIONS, Activation
-from bpexp.core.arrays import Float64s
+from bpexp.theory.correlation import correlation_fixed_point, correlation_map, correlation_slope, spread_factor
+from bpexp.theory.gaussian import gaussian_mean, gaussian_mean_of_pair
+from bpexp.theory.variance import LARGEST_Q, ROUNDING, NoFixedPointError, chi, fixed_point, kappa, mean_square, outputs, root, slopes, variance_map
 
 __all__ = [
     "SOLVED",
     "CriticalPoint",
     "NoCriticalPointError",
     "NoFixedPointError",
+    "Settled",
     "chi",
+    "correlation_depth",
+    "correlation_fixed_point",
+    "correlation_map",
+    "correlation_slope",
     "critical",
+    "critical_line",
+    "decades_per_layer",
     "fixed_point",
     "gaussian_mean",
+    "gaussian_mean_of_pair",
+    "gradient_depth",
     "kappa",
+    "settled",
     "shifted_critical",
+    "spread_factor",
+    "tanh_of_sigmoid",
     "variance_map",
+    "width_correction",
 ]
 
-# Each side of 0 is cut at 10, 5, 2.5, …: a kink at 0 falls between two panels, and a feature of z of any width from 1e-7 on is met by
-# panels of its own width.  Beyond 10 lies 1e-20 of any mean of ours.
-EDGES = [0.0, *(10.0 * 2.0**-k for k in range(27, -1, -1))]
-NODES_PER_PANEL = 20
-LEAST_SCALE = 1e-290  # of z: still a normal number, but its square is 0
-
-LEAST_Q, LARGEST_Q = 1e-12, 1e12  # a fixed point beyond them counts as 0, and as none
-STEP = 1.05  # from one q to the next where a fixed point is looked for
 SMALL_Q = 1e-4  # near the limit q -> 0, but chi - 1, about q^2 there for an odd phi, is still more than roundings
 CANDIDATES = 400  # q's among which a critical point is looked for
-ROUNDING = 1e-12  # relative differences below it count as none
 MARGIN = 1e-9  # slopes that exceed 1 by less count as 1
-
-
-class NoFixedPointError(ValueError):
-    """The variance of z grows from layer to layer without end."""
 
 
 class NoCriticalPointError(ValueError):
@@ -60,87 +61,22 @@ class CriticalPoint:
     q: float
 
 
-def _quadrature() -> tuple[Float64s, Float64s]:
-    """Nodes and weights of E[f(z)], z ~ N(0, 1): Gauss-Legendre on every panel."""
-    x, w = np.polynomial.legendre.leggauss(NODES_PER_PANEL)
-    left, right = np.array(EDGES[:-1])[:, None], np.array(EDGES[1:])[:, None]
-    z = ((left + right + (right - left) * x) / 2.0).ravel()
-    weights = ((right - left) * w / 2.0).ravel() * np.exp(-z * z / 2.0) / sqrt(2.0 * pi)
-    return np.concatenate([-z, z]), np.concatenate([weights, weights])
+@dataclass(frozen=True)
+class Settled:
+    """Where the layers of a net settle, and what follows.
 
-
-Z, WEIGHTS = _quadrature()
-
-
-def gaussian_mean(f: Callable[[Float64s], Float64s], q: float) -> float:
-    """E[f(z)], z ~ N(0, q): to 1e-10 of E|f| for q <= 1e12 and an f that is smooth on either side of 0, on scales not far below 1.
-
-    At q = 0 it is the limit q -> 0, where either side of a kink at 0 counts half.
-    """
-    return float(WEIGHTS @ f(max(sqrt(q), LEAST_SCALE) * Z))
-
-
-def _outputs(phi: Activation, z: Float64s) -> Float64s:
-    out = np.empty_like(z)
-    phi.function(z, out)
-    return out
-
-
-def _slopes(phi: Activation, z: Float64s) -> Float64s:
-    out = np.empty_like(z)
-    phi.derivative(z, _outputs(phi, z), out)
-    return out
-
-
-def _mean_square(phi: Activation, q: float) -> float:
-    """E[phi(z)^2]."""
-    return gaussian_mean(lambda z: _outputs(phi, z) ** 2, q)
-
-
-def variance_map(phi: Activation, sigma_w2: float, sigma_b2: float, q: float) -> float:
-    """sigma_w2 E[phi(z)^2] + sigma_b2: the q of the next layer (Poole et al. 2016, eq. 3)."""
-    return sigma_w2 * _mean_square(phi, q) + sigma_b2
-
-
-def chi(phi: Activation, sigma_w2: float, q: float) -> float:
-    """sigma_w2 E[phi'(z)^2], by which a layer multiplies ||delta||^2 (Schoenholz et al. 2017, eq. 5)."""
-    return sigma_w2 * gaussian_mean(lambda z: _slopes(phi, z) ** 2, q)
-
-
-def kappa(phi: Activation, q: float) -> float:
-    """E[phi'(z)^4] / E[phi'(z)^2]^2: 1 where all slopes are alike, more the fewer neurons pass the deltas on."""
-    return gaussian_mean(lambda z: _slopes(phi, z) ** 4, q) / chi(phi, 1.0, q) ** 2
-
-
-def fixed_point(phi: Activation, sigma_w2: float, sigma_b2: float) -> float:
-    """The q = variance_map(q) at which a net that starts with q = 1 settles; NoFixedPointError where q grows without end.
-
-    E[phi(z)^2] increases with q for every activation here, so no layer passes a fixed point: q settles at the first one in the direction
-    of its first step, which is looked for in steps of 5 %.  Below 1e-12 it counts as 0.
+    `q`, `chi` and `kappa` are those of the fixed point, `c` the correlation of two samples there and `slope` that of the correlation map at c.
+    `gradient_depth` and `correlation_depth` are in layers, `decades_per_layer` is in powers of ten of ||delta||; vanishing is positive.
     """
 
-    def growth(q: float) -> float:
-        return variance_map(phi, sigma_w2, sigma_b2, q) - q
-
-    if abs(growth(1.0)) < ROUNDING:
-        return 1.0
-    grows = growth(1.0) > 0.0
-    step = STEP if grows else 1.0 / STEP
-    q = 1.0
-    while LEAST_Q < q < LARGEST_Q:
-        if (growth(q * step) > 0.0) != grows:
-            return _root(growth, q, q * step)
-        q *= step
-    if grows:
-        raise NoFixedPointError(f"the variance of z grows without end with activation={phi.name}, sigma_w2={sigma_w2:g} and sigma_b2={sigma_b2:g}")
-    return 0.0
-
-
-def _root(f: Callable[[float], float], start: float, end: float) -> float:
-    """The q between two of opposite signs of f where f(q) = 0, to 14 digits."""
-    from scipy.optimize import brentq  # a seventh of a second, which only who solves pays for
-
-    return float(brentq(f, start, end, xtol=1e-14 * min(start, end), rtol=1e-14))
+    q: float
+    chi: float
+    kappa: float
+    c: float
+    slope: float
+    gradient_depth: float
+    correlation_depth: float
+    decades_per_layer: float
 
 
 @cache
@@ -179,6 +115,22 @@ def shifted_critical(phi: Activation, sigma_b2: float = 0.0) -> CriticalPoint:
     return CriticalPoint(16.0 * tanh.sigma_w2, 4.0 * tanh.q)
 
 
+def critical_line(phi: Activation, sigma_b2: float) -> float | None:
+    """The sigma_w2 of `critical`, or None where there is none: the border between the two phases in the plane of (sigma_w2, sigma_b2)."""
+    try:
+        return critical(phi, sigma_b2).sigma_w2
+    except NoCriticalPointError:
+        return None
+
+
+def tanh_of_sigmoid(sigma_w2: float, sigma_b2: float) -> tuple[float, float]:
+    """The sigma_w2 and sigma_b2 of the tanh net that a sigmoid net is: sigma_w2/16 and sigma_w2/16 + sigma_b2/4, with q/4 for its q (derived).
+
+    With z = 2 z', sigmoid(z) = (1 + tanh z')/2, so z'[j] = sum_i W[i, j]/4 tanh z'[i] + (sum_i W[i, j]/4 + b[j]/2).
+    """
+    return sigma_w2 / 16.0, sigma_w2 / 16.0 + sigma_b2 / 4.0
+
+
 def _none(phi: Activation, sigma_b2: float, reason: str) -> NoCriticalPointError:
     return NoCriticalPointError(f"no sigma_w2 keeps gradients with activation={phi.name} and sigma_b2={sigma_b2:g}: {reason}")
 
@@ -186,23 +138,23 @@ def _none(phi: Activation, sigma_b2: float, reason: str) -> NoCriticalPointError
 def _homogeneous(phi: Activation) -> bool:
     """Whether phi(c z) = c phi(z) for c > 0, so that E[phi(z)^2] is a multiple of q."""
     small, large = SMALL_Q, 1.0 / SMALL_Q
-    return isclose(_mean_square(phi, small) / small, _mean_square(phi, large) / large, rel_tol=ROUNDING)
+    return isclose(mean_square(phi, small) / small, mean_square(phi, large) / large, rel_tol=ROUNDING)
 
 
 def _keeping_points(phi: Activation, sigma_b2: float) -> list[CriticalPoint]:
     """The fixed points, attracting or not, at which chi = 1."""
 
     def sigma_w2(q: float) -> float:
-        return (q - sigma_b2) / _mean_square(phi, q)
+        return (q - sigma_b2) / mean_square(phi, q)
 
     def excess(q: float) -> float:
         return chi(phi, sigma_w2(q), q) - 1.0
 
     grid = [float(q) for q in np.geomspace(sigma_b2 or SMALL_Q, LARGEST_Q, CANDIDATES)]
     signs = [excess(q) > 0.0 for q in grid]
-    roots = [_root(excess, grid[i], grid[i + 1]) for i in range(len(grid) - 1) if signs[i] != signs[i + 1]]
+    roots = [root(excess, grid[i], grid[i + 1]) for i in range(len(grid) - 1) if signs[i] != signs[i + 1]]
     points = [CriticalPoint(sigma_w2(q), q) for q in roots]
-    if sigma_b2 == 0.0 and _mean_square(phi, 0.0) == 0.0:
+    if sigma_b2 == 0.0 and mean_square(phi, 0.0) == 0.0:
         points.append(CriticalPoint(1.0 / chi(phi, 1.0, 0.0), q=0.0))
     return points
 
@@ -214,8 +166,62 @@ def _attracts(phi: Activation, point: CriticalPoint, sigma_b2: float) -> bool:
     """
     if point.q < SMALL_Q:
         return variance_map(phi, point.sigma_w2, sigma_b2, SMALL_Q) < SMALL_Q
-    slope = point.sigma_w2 / point.q * gaussian_mean(lambda z: z * _outputs(phi, z) * _slopes(phi, z), point.q)
+    slope = point.sigma_w2 / point.q * gaussian_mean(lambda z: z * outputs(phi, z) * slopes(phi, z), point.q)
     return slope < 1.0 + MARGIN
+
+
+def _depth(factor: float) -> float:
+    """-1/ln factor: the layers in which a quantity that each multiplies by it falls to 1/e."""
+    if abs(factor - 1.0) <= MARGIN:
+        return inf
+    return -1.0 / log(factor) if factor > 0.0 else 0.0
+
+
+def gradient_depth(phi: Activation, sigma_w2: float, sigma_b2: float) -> float:
+    """xi_grad = -1/ln chi at q*, in layers: ||delta||^2 falls to 1/e in so many (Schoenholz et al. 2017, sec. 4).
+
+    inf at criticality; negative where chi > 1: there ||delta||^2 grows e-fold in -xi_grad layers.
+    """
+    return _depth(chi(phi, sigma_w2, fixed_point(phi, sigma_w2, sigma_b2)))
+
+
+def correlation_depth(phi: Activation, sigma_w2: float, sigma_b2: float) -> float:
+    """xi_c = -1/ln of `correlation_slope` at c*, in layers: the distance from c* falls to 1/e in so many (Schoenholz et al. 2017, sec. 3).
+
+    c* attracts, so it is never negative; inf at criticality, and equal to xi_grad in the ordered phase, where c* = 1.
+    """
+    q, c = fixed_point(phi, sigma_w2, sigma_b2), correlation_fixed_point(phi, sigma_w2, sigma_b2)
+    return _depth(correlation_slope(phi, sigma_w2, q, c))
+
+
+def width_correction(kappa: float, width: float) -> float:
+    """(3 kappa - 1)/(4 N ln 10): by how many more decades per layer the typical ||delta|| vanishes in layers of N neurons (derived).
+
+    A layer multiplies ||delta||^2 by sigma_w2/N sum_i g_i^2 phi'(z_i)^2, g ~ N(0, 1).  That sum's variance over its squared mean is
+    (3 kappa - 1)/N, so the mean of its logarithm lies half as much below the logarithm of its mean; to the first order in 1/N.
+    """
+    return (3.0 * kappa - 1.0) / (4.0 * width * log(10.0))
+
+
+def _decades(chi_: float, kappa_: float, width: float | None) -> float:
+    vanishing = -0.5 * log10(chi_) if chi_ > 0.0 else inf
+    return vanishing if width is None else vanishing + width_correction(kappa_, width)
+
+
+def decades_per_layer(phi: Activation, sigma_w2: float, sigma_b2: float, width: float | None = None) -> float:
+    """-1/2 log10 chi at q*: the powers of ten by which ||delta|| vanishes per layer, with `width_correction` where a width is given.
+
+    Negative where it explodes.  Raises NoFixedPointError where there is no q*.
+    """
+    q = fixed_point(phi, sigma_w2, sigma_b2)
+    return _decades(chi(phi, sigma_w2, q), kappa(phi, q), width)
+
+
+def settled(phi: Activation, sigma_w2: float, sigma_b2: float, width: float | None = None) -> Settled:
+    """All of it for one net; NoFixedPointError where the variance of z grows without end."""
+    q, c = fixed_point(phi, sigma_w2, sigma_b2), correlation_fixed_point(phi, sigma_w2, sigma_b2)
+    chi_, kappa_, slope = chi(phi, sigma_w2, q), kappa(phi, q), correlation_slope(phi, sigma_w2, q, c)
+    return Settled(q, chi_, kappa_, c, slope, _depth(chi_), _depth(slope), _decades(chi_, kappa_, width))
 
 
 # What an initializer whose sigma_w2 is `solved` for asks: by its name, from the activation and sigma_b2.

@@ -104,6 +104,14 @@ class Database:
         self._write(Work(write))
         return run_id, artifacts
 
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection to which the tables stay as they are."""
+        with self.engine.connect() as connection:
+            connection.exec_driver_sql(f"pragma busy_timeout = {1000 * PATIENCE}")
+            connection.exec_driver_sql("begin")
+            yield connection
+
     def _folder(self, experiment_id: str) -> str:
         if experiment_id not in self.folders:
             with self.engine.connect() as connection:

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence, Sized
 from mlflow.entities import Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
+from bpexp.tracking.lookup import ended
 from bpexp.tracking.notes import Ended, Row, markdown_table, table_row
 from bpexp.tracking.sink import common_tags
-from bpexp.tracking.store import Store, search, summary
+from bpexp.tracking.store import Store, search
 
 __all__ = ["MANIFEST", "SweepRun"]
 
@@ -35,8 +36,9 @@ class SweepRun:
         run, listed twice.  `runs` tells of each run by its number; the store is asked where one is missing, which takes 2 ms a run and more.
         """
         client = self.store.client
-        if runs is None or not set(run_of_job) <= set(runs):
-            runs = {int(run.data.tags["bpexp.job"]): _ended(run) for run in children(self.store, self.run_id)}
+        runs = dict(runs or {})
+        if not set(run_of_job) <= set(runs):
+            runs = {int(run.data.tags["bpexp.job"]): ended(run) for run in children(self.store, self.run_id)} | runs
         missing = "not started" if status == "KILLED" else "failed"  # a job that failed before its run was made
         rows, listed = [], []
         for words, number in zip(jobs, run_of_job, strict=True):
@@ -56,12 +58,6 @@ class SweepRun:
 
 def _counted(things: Sized, noun: str) -> str:
     return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
-
-
-def _ended(run: Run) -> Ended:
-    """A run by what it left in MLflow."""
-    outcome = run.data.tags.get("bpexp.outcome", run.info.status.lower())
-    return Ended(run.info.run_id, str(run.info.run_name), outcome, summary(run))
 
 
 def children(store: Store, parent: str) -> list[Run]:

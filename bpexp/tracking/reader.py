@@ -8,9 +8,9 @@ training step took, over the number of runs that took it together.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,16 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from bpexp.config import RunConfig, keys
 from bpexp.core.probes import PROBES
+from bpexp.tracking.lookup import everything
 from bpexp.tracking.parent import MANIFEST
-from bpexp.tracking.store import exists, reason, resolve, search, summary
+from bpexp.tracking.store import exists, reason, resolve, summary
 
 __all__ = ["NoRunsError", "Runs", "load_runs"]
 
-CURVES = ("step", "loss_train", "loss_train_full", "loss_test", "accuracy_train", "accuracy_test")
-LAYERS = ("step", "layer", *(probe.column for probe in PROBES.values()))
+FRAMES = {  # each with its columns; a run's are in its artifact NAME.parquet
+    "curves": ("step", "loss_train", "loss_train_full", "loss_test", "accuracy_train", "accuracy_test"),
+    "layers": ("step", "layer", *(probe.column for probe in PROBES.values())),
+}
 
 
 class NoRunsError(LookupError):
@@ -58,12 +61,15 @@ class Runs:
         return self._by_run[kind]
 
 
-def load_runs(sweep: str | None = None, uri: str | None = None, experiment: str = "bpexp") -> Runs:
+def load_runs(sweep: str | None = None, uri: str | None = None, experiment: str = "bpexp", frames: Collection[str] = ("curves", "layers")) -> Runs:
     """Frames of what MLflow holds.
 
     `sweep`: a sweep's or run's id or name (of several of one name, the newest), `"latest"` for the newest sweep (the newest run, where there is
-    no sweep), None for all runs.  `uri`: the store (None: MLflow's default here).  Raises `NoRunsError` with one line of reason.
+    no sweep), None for all runs.  `uri`: the store (None: MLflow's default here).  `frames`: those to read besides `runs`, which take two files a
+    run; the others have their columns and no rows.  Raises `NoRunsError` with one line of reason, `ValueError` for a frame that is none.
     """
+    if isinstance(frames, str) or not set(frames) <= set(FRAMES):
+        raise ValueError(f"frames={frames!r}: must be some of {', '.join(FRAMES)}, such as ('curves',) or ()")
     where = resolve(uri)
     if not exists(where):
         raise NoRunsError(f"uri={where}: no store of MLflow's there; `python -m bpexp` makes one in the folder it runs in")
@@ -72,12 +78,11 @@ def load_runs(sweep: str | None = None, uri: str | None = None, experiment: str 
         found = client.get_experiment_by_name(experiment)
         if found is None:
             raise NoRunsError(f"experiment={experiment}: no such experiment in {where}")
-        everything = list(search(client, found.experiment_id))
+        runs = everything(client, found.experiment_id)
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise NoRunsError(f"uri={where}: can't be read ({reason(error)})") from None
-    head, members = _select(client, everything, sweep)
-    read = partial(_read, where, members)
-    curves, layers = read("curves.parquet", CURVES), read("layers.parquet", LAYERS)
+    head, members = _select(client, runs, sweep)
+    curves, layers = (_read(where, members if name in frames else [], name) for name in FRAMES)
     frame = pd.DataFrame([_row(run) for run in members]).astype({"diverged_at": "Int64"})
     name = head.info.run_name if head else experiment
     return Runs(frame, curves, layers, head.info.run_id if head else None, str(name), str(found.experiment_id))
@@ -87,19 +92,19 @@ def _is_sweep(run: Run) -> bool:
     return run.data.tags.get("bpexp.kind") == "sweep"
 
 
-def _select(client: MlflowClient, everything: Sequence[Run], sweep: str | None) -> tuple[Run | None, list[Run]]:
+def _select(client: MlflowClient, runs: Sequence[Run], sweep: str | None) -> tuple[Run | None, list[Run]]:
     """The run that was asked for, and the runs of nets that belong to it."""
-    nets = [run for run in everything if not _is_sweep(run)]
-    if not everything:
+    nets = [run for run in runs if not _is_sweep(run)]
+    if not runs:
         raise NoRunsError("the experiment has no runs yet; `python -m bpexp -m depth=10,50,100` makes some")
     if sweep is None:
         return None, nets
     if sweep == "latest":
-        head = next(filter(_is_sweep, reversed(everything)), everything[-1])
+        head = next(filter(_is_sweep, reversed(runs)), runs[-1])
     else:
-        named = [run for run in everything if sweep in (run.info.run_id, run.info.run_name)]
+        named = [run for run in runs if sweep in (run.info.run_id, run.info.run_name)]
         if not named:
-            known = [str(run.info.run_name) for run in everything if _is_sweep(run)][-5:]
+            known = [str(run.info.run_name) for run in runs if _is_sweep(run)][-5:]
             raise NoRunsError(f"sweep={sweep}: no sweep or run of this name or id; the newest sweeps: {', '.join(known) or 'none'}")
         head = next(filter(_is_sweep, reversed(named)), named[-1])
     members = _members(client, head, nets) if _is_sweep(head) else [head]
@@ -143,9 +148,9 @@ def _typed(text: str) -> Any:
         return text
 
 
-def _read(where: str, members: Sequence[Run], artifact: str, columns: Sequence[str]) -> pd.DataFrame:
+def _read(where: str, members: Sequence[Run], name: str) -> pd.DataFrame:
     """One parquet artifact of all runs that have it, stacked.  By its URI, which the run told: by the run's id, MLflow would look that up again."""
-    frames = []
+    artifact, frames = f"{name}.parquet", []
     for run in members:
         if run.info.status != "FINISHED":
             continue
@@ -156,4 +161,4 @@ def _read(where: str, members: Sequence[Run], artifact: str, columns: Sequence[s
         frame = pd.read_parquet(path)
         frame.insert(0, "run_id", run.info.run_id)
         frames.append(frame)
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["run_id", *columns])
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["run_id", *FRAMES[name]])

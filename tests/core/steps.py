@@ -61,10 +61,11 @@ def draw_exponents(net: Architecture, seed: int, step: int) -> dict[Key, int]:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a stack: which gradients it gets, and how far it goes with them."""
+    """One run of a stack: which gradients it gets, and how far it goes with them; or each of its layers, where they have their own rates."""
 
     seed: int
     lr: float
+    own: tuple[float, ...] = ()
 
 
 def descend(net: Architecture, method: Method, runs: Sequence[Run], steps: int, *, units: bool = False) -> Iterator[dict[Key, Array]]:
@@ -73,7 +74,7 @@ def descend(net: Architecture, method: Method, runs: Sequence[Run], steps: int, 
     for index, run in enumerate(runs):
         for key, values in draw(net, run.seed, -1).items():
             arrays(parameters)[key][index] = values
-    descent = Descent(method, parameters, gradients, np.array([run.lr for run in runs]))
+    descent = Descent(method, parameters, gradients, np.array([run.own or run.lr for run in runs]))
     for step in range(steps):
         for index, run in enumerate(runs):
             store(gradients, index, draw(net, run.seed, step), draw_exponents(net, run.seed, step) if units else None)

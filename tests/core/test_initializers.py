@@ -79,6 +79,13 @@ def test_what_is_not_random_is_exactly_its_matrix(name: str, shape: tuple[int, i
     assert rng.random() == np.random.default_rng(7).random()
 
 
+@pytest.mark.parametrize("shape", [(3, 3), (2, 5), (5, 2), (1, 1)], ids=str)
+def test_the_identity_has_its_gain_on_the_diagonal(shape: tuple[int, int]) -> None:
+    W = matrix("identity", shape, {"gain": 0.3})
+    assert (np.diagonal(W) == 0.3).all()
+    assert np.count_nonzero(W) == min(shape)
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize(("name", "scale", "variance"), cases(), ids=lambda value: str(value) if isinstance(value, str | dict) else "")
 def test_mean_is_zero_and_variance_its_formula(name: str, scale: dict[str, float], variance: Formula | None, shape: tuple[int, int]) -> None:
@@ -91,6 +98,28 @@ def test_mean_is_zero_and_variance_its_formula(name: str, scale: dict[str, float
     if variance is not None:
         squares = np.square(W)
         assert abs(squares.mean() - variance(*shape)) <= SIGMAS * squares.std() / sqrt(W.size)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(("name", "scale", "_variance"), cases(), ids=lambda value: str(value) if isinstance(value, str | dict) else "")
+def test_a_row_knows_the_mean_square_of_its_weights(name: str, scale: dict[str, float], _variance: Formula | None, shape: tuple[int, int]) -> None:
+    """n_in E[w²], against the weights themselves: to rounding where they are orthogonal, else a z-test with their own standard error."""
+    row, squares = INITIALIZERS[name], shape[0] * np.square(matrix(name, shape, scale))
+    assert row.sigma_w2 is not None
+    told = row.sigma_w2(*shape, **scale)
+    error = squares.std() / sqrt(squares.size)
+    assert abs(squares.mean() - told) <= (1e-12 * told if row.draws_orthogonal(**scale) else SIGMAS * error)
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_a_row_knows_whether_its_matrices_are_orthogonal(name: str) -> None:
+    for keys in ({}, {"orthogonal": True}) if name in FLAGGED else ({},):
+        values = np.linalg.svd(matrix(name, (40, 40), needed(name) | keys), compute_uv=False)
+        assert INITIALIZERS[name].draws_orthogonal(**keys) == (np.ptp(values) < 1e-12 * values[0])
+
+
+def test_of_weights_that_are_not_random_theory_has_nothing_to_say() -> None:
+    assert {name for name, row in INITIALIZERS.items() if row.sigma_w2 is None} == set(EXACT)
 
 
 @pytest.mark.parametrize("name", BOUNDS)

@@ -283,6 +283,21 @@ def test_a_run_of_a_stack_is_the_run_alone(name: str, dtype: type, clip: float |
 @pytest.mark.parametrize("clip", [None, 5.0])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_layer_with_a_rate_of_its_own_descends_as_in_a_net_of_that_rate(name: str, dtype: type, clip: float | None) -> None:
+    """All that it trains: on given gradients no layer sees the others' steps.  A stack in which each layer of each run has another rate."""
+    method, depth = Method(OPTIMIZERS[name], keys(name), clip, lambda step: 1 / (step + 1)), net(dtype).depth
+    rates = [tuple(0.01 * 1.3**k * (run + 1) for k in range(depth)) for run in range(2)]
+    mixed = list(descend(net(dtype), method, [Run(run, 1.0, own) for run, own in enumerate(rates)], 6, units=True))
+    for run, own in enumerate(rates):
+        for k, lr in enumerate(own, start=1):
+            for found, alone in zip(mixed, descend(net(dtype), method, [Run(run, lr)], 6, units=True), strict=True):
+                for key in (key for key in alone if key[1] == k):
+                    np.testing.assert_array_equal(found[key][run], alone[key][0])
+
+
+@pytest.mark.parametrize("clip", [None, 5.0])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_units_are_no_matter(name: str, dtype: type, clip: float | None) -> None:
     """A gradient g stored as g / 2**e with any e, another one for every run, layer and kind, is g; its norm too."""
     method = Method(OPTIMIZERS[name], keys(name), clip)

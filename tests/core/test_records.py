@@ -121,12 +121,19 @@ def test_the_summary_holds_finite_numbers_only() -> None:
     summary = records([0.5, np.nan, 0.2, 0.3, np.inf], deltas=np.arange(6.0)).summary
     assert summary == {
         "plateau_loss": PLATEAU,
+        "initial_loss": 0.5,
         "final_loss": 0.3,
         "best_loss": 0.2,
         "final_test_loss": 1.3,
         "best_test_loss": 1.2,
         "delta_decades_per_layer": pytest.approx(1.0, rel=1e-12),
     }
+
+
+def test_without_a_loss_before_the_first_update_the_summary_has_none() -> None:
+    """The first one that is finite comes later."""
+    assert "initial_loss" not in records([np.inf, 0.4, 0.3]).summary
+    assert "initial_loss" not in records([np.nan, 0.4, 0.3]).summary
 
 
 def test_the_summary_knows_accuracies() -> None:
@@ -144,7 +151,7 @@ def test_the_summary_knows_accuracies() -> None:
 def test_the_summary_of_targets_that_are_no_classes_has_no_accuracies() -> None:
     net = architecture([6, 5, 4], "tanh", "sigmoid")
     found = train(make_task(net, 3, data=replace(samples(6, 4, dtype=np.float64), classes=False)), draw(net, [1]), [0.1], [2])[0]
-    assert set(found.summary) == {"plateau_loss", "final_loss", "best_loss", "final_test_loss", "best_test_loss"}
+    assert set(found.summary) == {"plateau_loss", "initial_loss", "final_loss", "best_loss", "final_test_loss", "best_test_loss"}
 
 
 def test_a_run_that_diverges_at_once_has_a_summary() -> None:

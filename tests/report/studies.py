@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bpexp.config import RunConfig, flatten, parse
+from bpexp.config import RunConfig, flatten, nested, parse
 from bpexp.core.records import Records
 from bpexp.experiment import train
 from bpexp.report.selection import Setting, Study
@@ -24,18 +24,6 @@ DEFAULTS = {
     "data.inputs": 5,
     "data.classes": 3,
 }
-
-
-def nested(flat: dict[str, Any]) -> dict[str, Any]:
-    """{"init.name": "he"} -> {"init": {"name": "he"}}."""
-    found: dict[str, Any] = {}
-    for key, value in flat.items():
-        *groups, last = key.split(".")
-        at = found
-        for group in groups:
-            at = at.setdefault(group, {})
-        at[last] = value
-    return found
 
 
 def configs(**axes: Any) -> list[RunConfig]:

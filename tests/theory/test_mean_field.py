@@ -1,13 +1,11 @@
 """The theory of wide nets against quadrature by SciPy, closed forms, published numbers, plain iteration and a wide net itself."""
 
-from collections.abc import Callable
 from itertools import pairwise
-from math import atan, exp, expm1, log1p, pi, sqrt
+from math import atan, exp, pi, sqrt
 
 import numpy as np
 import pytest
-from scipy.integrate import quad
-from scipy.special import erf, expit, ndtr
+from scipy.special import expit
 
 from bpexp.core.activations import ACTIVATIONS
 from bpexp.core.initializers import INITIALIZERS
@@ -25,45 +23,9 @@ from bpexp.theory.mean_field import (
     shifted_critical,
     variance_map,
 )
+from tests.theory.formulas import FORMULAS, HIDDEN, LAMBDA, LAMBDA_ALPHA, mean_by_quad
 
-Scalar = Callable[[float], float]
-
-HIDDEN = [name for name, row in ACTIVATIONS.items() if row.elementwise]
-LAMBDA, LAMBDA_ALPHA = 1.0507009873554805, 1.0507009873554805 * 1.6732632423543772
-
-
-def logistic_slope(z: float) -> float:
-    return float(expit(z) * expit(-z))
-
-
-# phi and phi' of one number, in forms that no tail overflows.
-FORMULAS: dict[str, tuple[Scalar, Scalar]] = {
-    "sigmoid": (expit, logistic_slope),
-    "tanh": (lambda z: 2 * expit(2 * z) - 1, lambda z: 4 * logistic_slope(2 * z)),
-    "scaled_tanh": (lambda z: 1.7159 * (2 * expit(4 * z / 3) - 1), lambda z: 1.7159 * 8 / 3 * logistic_slope(4 * z / 3)),
-    "relu": (lambda z: max(z, 0.0), lambda z: float(z > 0)),
-    "leaky_relu": (lambda z: max(z, 0.01 * z), lambda z: 1.0 if z > 0 else 0.01),
-    "elu": (lambda z: z if z > 0 else expm1(z), lambda z: 1.0 if z > 0 else exp(z)),
-    "selu": (lambda z: LAMBDA * z if z > 0 else LAMBDA_ALPHA * expm1(z), lambda z: LAMBDA if z > 0 else LAMBDA_ALPHA * exp(z)),
-    "gelu": (lambda z: z * ndtr(z), lambda z: ndtr(z) + z * exp(-z * z / 2) / sqrt(2 * pi)),
-    "silu": (lambda z: z * expit(z), lambda z: expit(z) + z * logistic_slope(z)),
-    "softplus": (lambda z: max(z, 0.0) + log1p(exp(-abs(z))), expit),
-    "linear": (lambda z: z, lambda _z: 1.0),
-    "erf": (erf, lambda z: 2 / sqrt(pi) * exp(-z * z)),
-}
 QS = [1e-8, 1e-3, 0.3, 1.0, 45.6, 1e4]
-
-
-def mean_by_quad(f: Scalar, q: float) -> float:
-    """E[f(z)], z ~ N(0, q), over intervals that end at 0 and about where an activation changes."""
-    sigma = sqrt(q)
-    edges = [0.0, *(x for x in (0.3, 1.0, 3.0, 10.0, 40.0) if x < 3 * sigma), 3 * sigma, 6 * sigma, 12 * sigma]
-
-    def integrand(z: float) -> float:
-        return f(z) * exp(-z * z / (2 * q)) / (sigma * sqrt(2 * pi))
-
-    pieces = [(sign * a, sign * b) for a, b in pairwise(edges) for sign in (-1, 1)]
-    return float(sum(abs(quad(integrand, a, b, epsabs=0.0, epsrel=1e-10, limit=200)[0]) for a, b in pieces))
 
 
 @pytest.mark.parametrize("q", QS)

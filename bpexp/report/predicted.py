@@ -1,0 +1,125 @@
+"""Theory beside what was measured: what `bpexp.prediction` says of a study's settings, as thin dashed lines and as numbers in a sentence."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+
+from bpexp.config import ConfigError, RunConfig, nested, parse
+from bpexp.core.arrays import Float64s
+from bpexp.core.records import decades_per_layer
+from bpexp.prediction import Prediction, predict
+from bpexp.report import words
+from bpexp.report.selection import Key, Setting, Study
+
+__all__ = ["NOTE", "Slope", "anchored_line", "draw_theory", "predicted", "slope", "slopes_sentence", "theory_handle"]
+
+HALO = [withStroke(linewidth=2.4, foreground="white")]  # so that its dashes are seen on a dark line
+LINE: dict[str, Any] = {
+    "color": "#222222",
+    "linestyle": (0, (5, 3)),
+    "linewidth": 0.9,
+    "zorder": 2.6,
+}  # thin, and above what it is to be compared with
+NOTE = "Theory: mean-field theory of the untrained nets, with its correction for their width"
+
+
+def predicted(study: Study, setting: Setting, changes: Mapping[str, Any] | None = None) -> Prediction | None:
+    """Theory's word on a setting's nets, some keys `changes` of them changed.
+
+    None where it has none, and where the runs don't tell enough: a part of their configuration or their data is not there any more.
+    """
+    row = study.frame.loc[setting.runs[0]]
+    told = {name: words.plain(row[name]) for name in study.columns} | dict(changes or {})
+    try:
+        return predict(parse(RunConfig, nested({name: _whole(entry) for name, entry in told.items() if entry is not None})))
+    except ConfigError:
+        return None
+
+
+def _whole(entry: Any) -> Any:
+    """A whole number as one: a column of a frame makes a float of it where it has gaps."""
+    return int(entry) if isinstance(entry, float) and entry.is_integer() else entry
+
+
+# ---------------------------------------------------------------------------------------------- lines
+
+
+def theory_handle() -> Artist:
+    return Line2D([], [], color=LINE["color"], linestyle=LINE["linestyle"], linewidth=LINE["linewidth"], label="theory")
+
+
+def draw_theory(ax: Axes, x: Sequence[float] | Float64s, y: Sequence[float] | Float64s) -> bool:
+    """A line of theory's, and whether there is anything of it."""
+    known = np.isfinite(np.asarray(y, np.float64))
+    if known.any():
+        ax.plot(np.asarray(x), np.where(known, y, np.nan), label="theory", path_effects=HALO, **LINE)
+    return bool(known.any())
+
+
+def anchored_line(ax: Axes, prediction: Prediction | None, column: str, measured: pd.Series, x: Float64s) -> bool:
+    """Theory's log10 of a norm over the layers, moved to the norm measured in the output layer; whether there is one.
+
+    `measured` is by layer, `x` the place of each layer 1 … L.
+    """
+    depth = len(x)
+    if prediction is None or depth < 2 or depth not in measured.index or not np.isfinite(measured[depth]):
+        return False
+    line = prediction.log10_norm(column)
+    return draw_theory(ax, x, line - line[-1] + float(measured[depth]))
+
+
+# ---------------------------------------------------------------------------------------------- numbers
+
+
+@dataclass(frozen=True)
+class Slope:
+    """Decades lost per hidden layer: the mean over runs, its standard error (None: a lone run), and what theory says."""
+
+    measured: float
+    error: float | None
+    theory: float
+
+    def __str__(self) -> str:
+        around = "" if self.error is None else f" ± {_decimals(self.error)}"
+        return f"measured {_decimals(self.measured)}{around}, theory {_decimals(self.theory)}"
+
+    @classmethod
+    def of(cls, measured: "Sequence[float] | pd.Series[float]", theory: float | None) -> "Slope | None":
+        if theory is None or not len(measured) or not np.isfinite(measured).all():
+            return None
+        error = float(np.std(measured, ddof=1) / np.sqrt(len(measured))) if len(measured) > 1 else None
+        return cls(float(np.mean(measured)), error, theory)
+
+
+def _decimals(x: float) -> str:
+    """A number of decades as far as it can be told: 0.0001 a layer is a hundredth of one over 100 layers."""
+    return f"{round(x, 4) + 0.0:.4f}".removesuffix("0").replace("-", words.MINUS)
+
+
+def slope(study: Study, setting: Setting, column: str) -> Slope | None:
+    """Of a setting's untrained nets; None where theory or the measurement has none."""
+    prediction = predicted(study, setting)
+    if prediction is None:
+        return None
+    frame = study.layers(setting)
+    start = frame[frame["step"] == 0].sort_values("layer")
+    found = [decades_per_layer(part[column].to_numpy(np.float64)) for _, part in start.groupby("run_id")]
+    return Slope.of([each for each in found if each is not None], decades_per_layer(prediction.log10_norm(column)))
+
+
+def slopes_sentence(slopes: Mapping[Setting, Slope | None], ignored: Sequence[Key] = ()) -> str:
+    """` Per hidden layer: measured 0.628 ± 0.002, theory 0.627 decades with L = 50.`, or nothing where theory has none."""
+    parts = [f"{found} decades{_with(setting, ignored)}" for setting, found in slopes.items() if found is not None]
+    return f" Lost per hidden layer: {'; '.join(parts)}." if parts else ""
+
+
+def _with(setting: Setting, ignored: Sequence[Key]) -> str:
+    text = setting.text(without=ignored)
+    return f" with {text}" if text else ""
