@@ -11,5 +11,7 @@ from bpexp.measures.cell import Cell, Measured
 
 __all__ = ["MEASURED", "PREDICTED", "Cell", "Measured"]
 
-MEASURED: Mapping[str, Callable[..., Measured]] = over_layers.MEASURED | over_runs.MEASURED | dynamics.MEASURED | learning_rates.MEASURED | jacobian.MEASURED
+MEASURED: Mapping[str, Callable[..., Measured]] = (
+    over_layers.MEASURED | over_runs.MEASURED | dynamics.MEASURED | learning_rates.MEASURED | jacobian.MEASURED
+)
 PREDICTED: Mapping[str, Callable[..., float]] = over_layers.PREDICTED | dynamics.PREDICTED | learning_rates.PREDICTED | jacobian.PREDICTED

@@ -35,7 +35,7 @@ def _default(number: float | None) -> float:
 
 
 def mode_strengths(run: Cell) -> tuple[Float64s, Float64s]:
-    """t = steps times learning rate and the modes' strength u(t) = s - √(2 L/n) of a run that starts below s."""
+    """Times t = steps times learning rate, and the modes' strength u(t) = s - √(2 L/n) of a run that starts below s."""
     frame, (s, _) = run.curves, _modes(run)
     u = s - np.sqrt(2.0 * frame["loss_train"].to_numpy(np.float64) / run.config.width)
     return frame["step"].to_numpy(np.float64) * run.config.lr, u
@@ -77,6 +77,12 @@ def predicted_learning_time(cell: Cell, fraction: float = 0.95, per_layer: bool 
 
 def _scale(cell: Cell, per_layer: bool) -> float:
     return float(cell.config.depth) if per_layer else 1.0
+
+
+def learning_time_error(cell: Cell, fraction: float = 0.95) -> Measured:
+    """How far, relative to theory's, that time is off in the run where it is farthest."""
+    found = [abs(learning_time(run, fraction).value / predicted_learning_time(run, fraction) - 1.0) for run in cell.one_by_one()]
+    return Measured.once(max(found, default=nan))
 
 
 def strength_error(cell: Cell) -> Measured:
@@ -153,6 +159,7 @@ def paired(cell: Cell) -> dict[int, Cell]:
 
 MEASURED: dict[str, Callable[..., Measured]] = {
     "learning_time": learning_time,
+    "learning_time_error": learning_time_error,
     "strength_error": strength_error,
     "best_steps": best_steps,
     "best_steps_ratio": best_steps_ratio,

@@ -5,14 +5,19 @@ from math import nan
 
 import numpy as np
 
-from bpexp.core.activations import ACTIVATIONS
+from bpexp.config import RunConfig
 from bpexp.core.arrays import Float64s
 from bpexp.core.initializers import INITIALIZERS
 from bpexp.measures.cell import Cell, Measured
 from bpexp.prediction import predict
-from bpexp.theory.jacobian import squared_singular_values
 
-__all__ = ["MEASURED", "PREDICTED", "predicted_variances"]
+__all__ = ["MEASURED", "PREDICTED", "orthogonal", "predicted_variances"]
+
+
+def orthogonal(config: RunConfig) -> bool:
+    """Whether the weights of a run start as orthogonal matrices."""
+    init = INITIALIZERS[config.init.name]
+    return init.draws_orthogonal(**{key: getattr(config.init, key) for key in init.keys})
 
 
 def singular_variance(cell: Cell, layer: int) -> Measured:
@@ -30,10 +35,8 @@ def predicted_variances(cell: Cell) -> Float64s:
     found, config = predict(cell.config), cell.config
     if found is None:
         return np.full(config.depth - 1, nan)
-    init = INITIALIZERS[config.init.name]
-    orthogonal = init.draws_orthogonal(**{key: getattr(config.init, key) for key in init.keys})
     kappas = found.profile.kappa[: config.depth - 1]
-    return np.cumsum(kappas - 1.0 if orthogonal else kappas)
+    return np.cumsum(kappas - 1.0 if orthogonal(config) else kappas)
 
 
 def singular_variance_growth(cell: Cell, first: int, last: int) -> Measured:
@@ -48,36 +51,35 @@ def singular_variance_growth(cell: Cell, first: int, last: int) -> Measured:
 
 def predicted_singular_variance_growth(cell: Cell) -> float:
     """κ(q*), less 1 where weights are orthogonal: in layers whose q has settled."""
-    found = predict(cell.config)
+    found, config = predict(cell.config), cell.config
     if found is None or found.settled is None:
         return nan
-    config = cell.config
-    init = INITIALIZERS[config.init.name]
-    keys = {key: getattr(config.init, key) for key in init.keys}
-    sigma_w2 = init.sigma_w2(config.width, config.width, **keys) if init.sigma_w2 else nan
-    return squared_singular_values(ACTIVATIONS[config.activation], found.settled.q, sigma_w2, 1, init.draws_orthogonal(**keys))[1]
+    return found.settled.kappa - (1.0 if orthogonal(config) else 0.0)
 
 
-def log10_singular_mean(cell: Cell, layer: int) -> Measured:
-    """log10 of the mean of the squared singular values of J_k at a layer of the untrained net; mean over runs."""
-    return cell.repeated(lambda run: float(run.profile("log10_jacobian_mean")[layer - 1]))
+def log10_singular_mean_change(cell: Cell, first: int, last: int) -> Measured:
+    """log10 of how many times as large the mean of the squared singular values of J is at one layer as at another before it; mean over runs."""
+
+    def found(run: Cell) -> float:
+        profile = run.profile("log10_jacobian_mean")
+        return float(profile[last - 1] - profile[first - 1])
+
+    return cell.repeated(found)
 
 
-def predicted_log10_singular_mean(cell: Cell, layer: int) -> float:
-    """The same in a wide net of equal layers: the sum of log10 χ_k = σw² E[φ'(z_k)²]."""
+def predicted_log10_singular_mean_change(cell: Cell, first: int, last: int) -> float:
+    """The same in a wide net of equal layers: the sum of log10 χ_k, χ_k = σw² E[φ'(z_k)²], over the layers between."""
     found = predict(cell.config)
-    if found is None:
-        return nan
-    return float(np.log10(found.profile.chi[:layer]).sum())
+    return nan if found is None else float(np.log10(found.profile.chi[first:last]).sum())
 
 
 MEASURED: dict[str, Callable[..., Measured]] = {
     "singular_variance": singular_variance,
     "singular_variance_growth": singular_variance_growth,
-    "log10_singular_mean": log10_singular_mean,
+    "log10_singular_mean_change": log10_singular_mean_change,
 }
 PREDICTED: dict[str, Callable[..., float]] = {
     "singular_variance": predicted_singular_variance,
     "singular_variance_growth": predicted_singular_variance_growth,
-    "log10_singular_mean": predicted_log10_singular_mean,
+    "log10_singular_mean_change": predicted_log10_singular_mean_change,
 }

@@ -24,7 +24,8 @@ from bpexp.measures.dynamics import aligned, exponent, paired
 
 __all__ = ["MEASURED", "PREDICTED", "best_lrs", "largest_lrs", "reached", "sharpness"]
 
-Of = Literal["final", "highest"]
+Of = Literal["final", "late", "highest"]
+LATE = 0.75  # of the steps: what comes after them is late
 
 
 def sharpness(config: RunConfig) -> float:
@@ -45,12 +46,17 @@ def sharpness(config: RunConfig) -> float:
 
 
 def reached(run: Cell, of: Of) -> float:
-    """A run's full-batch loss over that of its untrained net: the one after the last update, or the highest on its way; inf where it diverged."""
+    """A run's full-batch loss over that of its untrained net; inf where it diverged.
+
+    The loss after the last update, the highest one in the last quarter of the steps (beyond the edge of stability the loss goes up and down), or
+    the highest one of all.
+    """
     row = run.frame.iloc[0]
     if row["outcome"] == "diverged":
         return inf
     loss = run.curves["loss_train"].to_numpy(np.float64)
-    return float((loss[-1] if of == "final" else loss.max()) / loss[0])
+    start = {"final": len(loss) - 1, "late": round(LATE * (len(loss) - 1)), "highest": 0}[of]
+    return float(loss[start:].max() / loss[0])
 
 
 def best_lrs(cell: Cell) -> dict[int, float]:
@@ -62,7 +68,7 @@ def best_lrs(cell: Cell) -> dict[int, float]:
     return found
 
 
-def largest_lrs(cell: Cell, share: float, of: Of = "final") -> dict[int, float]:
+def largest_lrs(cell: Cell, share: float, of: Of = "late") -> dict[int, float]:
     """By seed, where learning ends, above the best rate of those that `reached` at most that share of the first loss.
 
     The geometric mean of the last rate before that and the first one after it; NaN where either is not among the runs.
@@ -90,8 +96,8 @@ def predicted_best_lr(cell: Cell) -> float:
     return 1.0 / sharpness(cell.config)
 
 
-def largest_lr(cell: Cell, share: float, of: Of = "final") -> Measured:
-    """The largest learning rate with which the loss comes to at most that share of its first value (`of`: final) or stays below it (highest)."""
+def largest_lr(cell: Cell, share: float, of: Of = "late") -> Measured:
+    """The largest learning rate with which the loss comes to at most that share of its first value, or never exceeds it (`of`: highest)."""
     return Measured.mean(list(largest_lrs(cell, share, of).values()))
 
 
@@ -105,7 +111,7 @@ def best_lr_exponent(cell: Cell, over: str = "depth") -> Measured:
     return exponent(cell, over, best_lrs)
 
 
-def largest_lr_exponent(cell: Cell, share: float, of: Of = "final", over: str = "depth") -> Measured:
+def largest_lr_exponent(cell: Cell, share: float, of: Of = "late", over: str = "depth") -> Measured:
     """The exponent p of largest rate ∝ key^p, mean over seeds."""
     return exponent(cell, over, partial(largest_lrs, share=share, of=of))
 
