@@ -25,7 +25,7 @@ from bpexp.core.initializers import INITIALIZERS
 from bpexp.core.losses import LOSSES
 from bpexp.core.normalization import NORMS
 from bpexp.core.optimizers import OPTIMIZERS
-from bpexp.core.probes import PROBES
+from bpexp.core.probes import CHOSEN, PLAIN, PROBES
 from bpexp.core.rows import Row
 from bpexp.core.schedules import SCHEDULES
 from bpexp.core.skips import SKIPS
@@ -142,6 +142,12 @@ _NORM, _NORM_CHECK = _one_of(NORMS)
 _SKIP, _SKIP_CHECK = _one_of(SKIPS)
 _SCHEDULE, _SCHEDULE_CHECK = _one_of(SCHEDULES)
 _PROBE, _PROBE_CHECK = _one_of(PROBES)
+_CHOSEN, _CHOSEN_CHECK = _one_of(CHOSEN)
+
+
+def _in_order(probes: list[str]) -> list[str]:
+    """Each once, as the table has them: what is asked for in another order is the same run."""
+    return [name for name in CHOSEN if name in probes]
 
 
 Finite = AllowInfNan(allow_inf_nan=False)
@@ -234,13 +240,16 @@ class RunConfig:
     norm: Annotated[str, Strict(), _NORM, _NORM_CHECK, Help("normalization of the hidden layers' pre-activations")] = "none"
     lr: Annotated[float, Strict(), Gt(0), Finite, Help("learning rate")] = 3.0
     output_lr: Annotated[float, Strict(), Gt(0), Finite, Help("learning rate of the output layer; null: lr")] | None = None
-    steps: Annotated[int, Strict(), Ge(1), Le(MAX_STEPS), Help("updates of the weights")] = 1000
+    steps: Annotated[int, Strict(), Ge(0), Le(MAX_STEPS), Help("updates of the weights; 0 measures the untrained net")] = 1000
     batch_size: Annotated[int, Strict(), Ge(1)] | Literal["full"] = 32
     seed: Annotated[int, Strict(), Ge(0), Le(MAX_SEED), Help("of the weights and of the order of samples")] = 0
     dtype: Annotated[Literal["float32", "float64"], Help("precision of the arithmetic")] = "float32"
     engine: Annotated[str, Strict(), _ENGINE, _ENGINE_CHECK, Help("what computes a step; numba is for small plain nets")] = "numpy"
     blas_threads: Annotated[int, Strict(), Ge(1), Le(1024), Help("threads of the matrix products; part of the fingerprint")] = 1
     probe_points: Annotated[int, Strict(), Ge(3), Help("log-spaced steps at which every layer is measured, at most")] = 40
+    probes: Annotated[list[Annotated[str, Strict(), _CHOSEN, _CHOSEN_CHECK]], AfterValidator(_in_order), Help("layers' further quantities")] = field(
+        default_factory=list
+    )
     data: DataConfig = field(default_factory=DataConfig)
     init: InitConfig = field(default_factory=InitConfig)
     skip: SkipConfig = field(default_factory=SkipConfig)
@@ -454,6 +463,7 @@ def combinations(config: RunConfig) -> Iterator[Fault]:
     yield from _unused(config)
     yield from _count_faults(config)
     yield from _engine_faults(config)
+    yield from _probe_faults(config)
     eps = config.optimizer.eps
     if eps is not None and eps <= float(np.finfo(config.dtype).smallest_subnormal) / 2:  # half of it is rounded to 0
         yield Fault("optimizer.eps", eps, f"is 0 in dtype={config.dtype}, and 0 / 0 is no step")
@@ -514,6 +524,16 @@ def _engine_faults(config: RunConfig) -> Iterator[Fault]:
         if values[key] not in allowed:
             words = [written(value) for value in dict.fromkeys(allowed) if value is not None or len(allowed) == 1]
             yield Fault(key.removesuffix(".name"), written(values[key]), f"must be {' or '.join(words)} with engine={config.engine}")
+
+
+def _probe_faults(config: RunConfig) -> Iterator[Fault]:
+    """Probes that are not defined for the net, and tracked ones that are not measured."""
+    between = [f"{key}={name}" for key, name in (("norm", config.norm), ("skip", config.skip.name)) if name != "none"]
+    if between and (undefined := [name for name in config.probes if name in PLAIN]):
+        yield Fault("probes", written(undefined), f"must be measured in a plain net, without {' and '.join(between)}")
+    unmeasured = [name for name in config.tracking.layers if not PROBES[name].always and name not in config.probes]
+    if unmeasured:
+        yield Fault("tracking.layers", written(unmeasured), f"must be measured to be tracked: probes={written([*config.probes, *unmeasured])}")
 
 
 def _count_faults(config: RunConfig) -> Iterator[Fault]:

@@ -1,7 +1,7 @@
 """One run, or one stack of runs: configuration -> arrays -> core -> records -> a `Sink`.
 
 Knows nothing of Hydra or MLflow.  What watches a run is a `Sink`: `open` once, `update` with all records so far whenever some seconds
-have passed, then `close`, with the cost of a step besides, or `abort`.  Sending the same records twice must be harmless.
+have passed, then `close`, with the cost of a step besides (NaN of an untrained net), or `abort`.  Sending the same records twice must be harmless.
 """
 
 import os
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from itertools import pairwise
+from math import nan
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,12 +23,13 @@ from bpexp.core.activations import ACTIVATIONS
 from bpexp.core.arrays import Float64s
 from bpexp.core.descent import Method
 from bpexp.core.initializers import INITIALIZERS, draw_layer
+from bpexp.core.jacobians import SAMPLES, SPECTRUM, spectrum_shapes
 from bpexp.core.layerwise import wide
 from bpexp.core.losses import LOSSES
 from bpexp.core.network import Architecture, Parameters
 from bpexp.core.normalization import NORMS
 from bpexp.core.optimizers import OPTIMIZERS
-from bpexp.core.probes import PROBES
+from bpexp.core.probes import PLAIN, PROBES
 from bpexp.core.records import Records
 from bpexp.core.rows import Row
 from bpexp.core.schedule import log_spaced
@@ -127,8 +129,23 @@ def memory(config: RunConfig, dataset: Dataset, runs: int = 1) -> int:
     gradients = 0 if wide(net, _method(config)) else 2  # they and, at probed steps, the weights before
     kept = (1 + gradients + moments) * sum(layers) + batch * (4 * sum(sizes) + own) + 3 * evaluated * max(sizes)
     probes = min(config.probe_points, config.steps + 1)
-    records = 8 * (3 * max(layers) + 5 * config.steps + len(PROBES) * probes * config.depth)
-    return item * sum(parts) * (sizes[0] + sizes[-1]) + runs * (item * kept + records)
+    always = sum(probe.always for probe in PROBES.values())
+    records = 8 * (3 * max(layers) + 5 * config.steps + always * probes * config.depth)
+    chosen, once = _chosen_memory(config, net, batch, probes)
+    return item * sum(parts) * (sizes[0] + sizes[-1]) + once + runs * (item * kept + records + chosen)
+
+
+def _chosen_memory(config: RunConfig, net: Architecture, batch: int, points: int) -> tuple[int, int]:
+    """Bytes that the chosen probes take of each run, and those that they take of one run after the other."""
+    sizes, probes = net.sizes, [PROBES[name] for name in config.probes if name in PROBES]
+    spectra = sum(samples * values for samples, values in spectrum_shapes(net, batch).values()) if SPECTRUM in config.probes else 0
+    own = 8 * points * (len(probes) * net.depth + spectra)
+    if config.probes:
+        own += 8 * 2 * batch * max(sizes)  # a layer in float64
+    if any(probe.pairs for probe in probes):
+        own += 2 * np.dtype(config.dtype).itemsize * batch * sum(sizes)  # the step before; its gradients take no more room than a norm's copies
+    jacobians = 8 * min(SAMPLES, batch) * (3 * sizes[0] * max(sizes) + 2 * min(sizes[0], max(sizes)) ** 2)
+    return own, jacobians if any(name in PLAIN for name in config.probes) else 0
 
 
 def _installed_memory() -> int:
@@ -157,8 +174,9 @@ def run_stack(runs: Sequence[Run], sinks: Sequence[Sink], progress: Progress = l
                         sink.update(training.records(index, parameters=False))
                     last = time.monotonic()
         records = [training.records(index) for index in range(len(runs))]
+        step_seconds = watch.step_seconds / len(runs) if config.steps else nan  # an untrained net has no training step
         for sink, record in zip(sinks, records, strict=True):
-            sink.close(record, watch.step_seconds / len(runs))
+            sink.close(record, step_seconds)
     except BaseException as error:
         for sink in sinks:
             sink.abort(error)
@@ -202,6 +220,7 @@ def _task(prepared: Run) -> Task:
         steps=config.steps,
         probe_steps=np.asarray(prepared.probe_steps),
         engine=config.engine,
+        probes=tuple(config.probes),
     )
 
 

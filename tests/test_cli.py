@@ -185,7 +185,7 @@ def test_a_lone_run_a_range_and_a_choice_of_options(tmp_path: Path) -> None:
     done = command(tmp_path, "-m", *small, "seed=range(0,2)", "init=glob(*,exclude=[s*,l*,x*,g*,i*,z*,c*,*_uniform])", "bias=true")
     assert done.returncode == 0, done.stderr
     found = bpexp.load_runs("latest", f"sqlite:///{tmp_path}/mlflow.db")
-    assert found.sweep_name == "seed=range(0,2) init=glob(*,exclude=[s*,l*,x*,g*,i*,z*,c*,*_uniform])"
+    assert found.sweep_name == "steps=5 width=4 depth=2 seed=range(0,2) init=glob(*,exclude=[s*,l*,x*,g*,i*,z*,c*,*_uniform]) bias=true"
     assert list(zip(found.runs["seed"], found.runs["init.name"], strict=True)) == [(0, "he"), (0, "orthogonal"), (1, "he"), (1, "orthogonal")]
     assert set(found.runs["name"]) == {f"depth=2 width=4 lr=3 seed={seed} init={init}" for seed in (0, 1) for init in ("he", "orthogonal")}
     assert all(found.runs["bias"])

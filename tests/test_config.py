@@ -19,6 +19,7 @@ from bpexp import config as module
 from bpexp.config import GROUPS, TABLES, ConfigError, Fault, InitConfig, RunConfig, TrackingConfig, check, explain, fingerprint, flatten, keys, parse
 from bpexp.core.activations import ACTIVATIONS
 from bpexp.core.losses import LOSSES
+from bpexp.core.probes import CHOSEN, PROBES
 from bpexp.core.training import NUMERICS
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +33,7 @@ BOUNDS: dict[str, tuple[tuple[Any, Any] | None, tuple[Any, Any] | None]] = {
     "width": ((1, 0), (65_536, 65_537)),
     "lr": ABOVE_0,
     "output_lr": ABOVE_0,
-    "steps": ((1, 0), (100_000_000, 100_000_001)),
+    "steps": ((0, -1), (100_000_000, 100_000_001)),
     "batch_size": ((1, 0), None),
     "seed": ((0, -1), (2**63 - 1, 2**63)),
     "blas_threads": ((1, 0), (1024, 1025)),
@@ -82,7 +83,7 @@ def parts(hint: Any) -> Iterator[tuple[Any, tuple[Any, ...]]]:
     """A key's plain types, each with its annotations; a union has several."""
     if get_origin(hint) is Annotated:
         base, *notes = get_args(hint)
-        yield base, tuple(notes)
+        yield list if get_origin(base) is list else base, tuple(notes)
     elif get_origin(hint) is Literal:
         yield hint, ()
     elif get_origin(hint) is list:
@@ -118,7 +119,7 @@ def other(key: str) -> Any:
         bool: not default,
         int: (default or 7) + 1 if int in kinds else None,
         float: 0.5 * default if float in kinds and default else 0.25,
-        list: ["grad_norm"],
+        list: ["q"] if key == "probes" else ["grad_norm"],
         str: next((name for name in options(key) if name != default), f"{default or ''}x"),
     }
     return next((value for kind, value in made.items() if kind in kinds), *literals[:1])
@@ -129,7 +130,7 @@ def changed(key: str, value: Any) -> RunConfig:
 
 
 def test_every_key_is_of_a_kind_that_these_tests_know() -> None:
-    literal, boolean, lists = {"dtype"}, {"bias", "init.orthogonal"}, {"tracking.layers"}
+    literal, boolean, lists = {"dtype"}, {"bias", "init.orthogonal"}, {"tracking.layers", "probes"}
     assert set(WHOLE) | set(REAL) | set(TEXT) | literal | boolean | lists == set(KEYS)
     assert {"output", "engine", *(f"{key}.name" if key in GROUPS else key for key in TABLES)} == set(NAMES)
     for key in (*literal, *boolean, *lists):
@@ -302,7 +303,7 @@ def test_an_error_has_a_line_per_fault() -> None:
 def test_a_value_of_any_shape_is_refused_in_one_line_each(key: str, value: object) -> None:
     if key in TEXT and isinstance(value, str) and key not in NAMES:
         return  # a text is what it says
-    if key == "tracking.layers" and value == []:
+    if key in {"tracking.layers", "probes"} and value == []:
         return
     for fault in faults(nested(key, value)):
         assert fault.key.startswith(key)
@@ -489,3 +490,40 @@ def test_the_fingerprint_is_the_same_in_another_process() -> None:
     for seed in ("1", "2"):
         found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True)
         assert found.stdout.strip() == fingerprint(RunConfig(depth=7), "data")
+
+
+# ---------------------------------------------------------------------------------------------- probes
+
+
+def test_probes_that_are_typed_in_another_order_or_twice_are_the_same_run() -> None:
+    one, two = (parse(RunConfig, {"probes": names}) for names in (["q", "c", "spectrum"], ["spectrum", "c", "q", "c"]))
+    assert one.probes == two.probes
+    assert sorted(one.probes) == ["c", "q", "spectrum"]
+    assert fingerprint(one, "data") == fingerprint(two, "data") != fingerprint(RunConfig(), "data")
+
+
+@pytest.mark.parametrize("name", [name for name, probe in PROBES.items() if probe.always])
+def test_what_is_always_measured_is_not_chosen(name: str) -> None:
+    (fault,) = faults({"probes": [name]})
+    assert fault.key == "probes"
+    assert "spectrum" in fault.must
+
+
+@pytest.mark.parametrize("name", CHOSEN)
+@pytest.mark.parametrize(("change", "words"), [({"norm": "layer"}, "norm=layer"), ({"skip": {"name": "residual"}}, "skip=residual")])
+def test_jacobians_are_those_of_plain_nets(name: str, change: dict[str, Any], words: str) -> None:
+    config = parse(RunConfig, {"probes": [name], **change})
+    if name in {"jacobian_mean", "jacobian_variance", "spectrum"}:
+        with pytest.raises(ConfigError) as refused:
+            check(config)
+        assert str(refused.value) == f"probes=[{name}]: must be measured in a plain net, without {words}"
+    else:
+        assert check(config) == config
+
+
+def test_what_is_tracked_must_be_measured() -> None:
+    with pytest.raises(ConfigError) as refused:
+        check(RunConfig(probes=["c"], tracking=TrackingConfig(layers=["saturated", "c", "q"])))
+    assert str(refused.value) == "tracking.layers=[q]: must be measured to be tracked: probes=[c,q]"
+    assert check(RunConfig(probes=["c", "q"], tracking=TrackingConfig(layers=["q"]))).tracking.layers == ["q"]
+    assert [fault.key for fault in faults({"tracking": {"layers": ["spectrum"]}})] == ["tracking.layers"]

@@ -110,7 +110,8 @@ def test_a_stack_is_what_differs_in_lr_seed_init_and_tracking_alone() -> None:
     own = {key for key in keys(RunConfig) if key in ("lr", "output_lr", "seed") or key.startswith(("init.", "tracking."))}
     assert {key for key, _ in stack_key(base)} == set(keys(RunConfig)) - own
     different = [replace(base, depth=3), replace(base, activation="tanh"), replace(base, steps=9), replace(base, data=replace(base.data, seed=1))]
-    assert len({stack_key(config) for config in (base, *different)}) == 5
+    different += [replace(base, probes=["q"]), replace(base, probes=["q", "c"])]
+    assert len({stack_key(config) for config in (base, *different)}) == 7
 
 
 def test_stacks_are_small_enough_and_enough_and_the_longest_comes_first() -> None:
@@ -348,7 +349,7 @@ def test_the_jobs_are_the_union_of_the_variants_grids(tmp_path: Path) -> None:
     assert len(store.jobs()) == 10  # the last variant is the first one over again: listed, and not run twice
     assert len({run_id for _, run_id in store.jobs()}) == 8
     parent = store.parent()
-    assert parent.info.run_name == "study=mine width=4 tracking.uri=sqlite:///runs.db"
+    assert parent.info.run_name == "study=mine width=4"
     assert parent.data.params == {"depth": "2,3", "variants": " | activation=relu init=he | bias=true lr=1,2 | lr=0.50"}
     assert "depth=3 width=4 lr=0.5 activation=relu init=he" in set(found["name"])
 
@@ -363,7 +364,7 @@ def test_the_command_line_wins_over_variants_and_they_over_params(tmp_path: Path
 
 def test_variants_from_the_command_line_under_the_basic_launcher(tmp_path: Path) -> None:
     store = done(tmp_path, "-m", *SMALL, 'hydra.sweeper.variants=["depth=2","depth=3 activation=tanh"]')
-    assert store.parent().info.run_name == "2 variants"
+    assert store.parent().info.run_name == "steps=40 width=6 batch_size=16 2 variants"
     assert [(run.data.params["depth"], run.data.params["activation"]) for run in store.children()] == [("2", "sigmoid"), ("3", "tanh")]
 
 
@@ -486,6 +487,51 @@ def test_studies_are_listed_refused_and_leave_nothing_in_the_configuration(tmp_p
     shown = command(tmp_path, "--cfg", "job", "study=cures")
     assert shown.returncode == 0, shown.stderr
     assert set(yaml.safe_load(shown.stdout)) == {key.partition(".")[0] for key in keys(RunConfig)}
+
+
+TELLS = {  # what a study may say of itself; nobody but its reader resolves what is in it
+    "title": "A claim",
+    "checks": [{"of": "${nowhere.at.all}", "between": [1, 2]}],
+    "quick": {"depth": "${width}", "missing": "???", "when": "${oc.env:NOT_SET_AT_ALL}"},
+}
+
+
+@pytest.mark.parametrize("launcher", ["basic", "stacked", "joblib", "submitit_local"])
+def test_what_a_study_tells_of_itself_reaches_no_run(tmp_path: Path, launcher: str) -> None:
+    """Here of a study that sweeps nothing: one run, the same as without a study."""
+    plain: dict[str, object] = {"depth": 2, "width": 4, "steps": 3, "study": TELLS, "tracking": {"uri": "sqlite:///runs.db"}}
+    store = done(tmp_path, study(tmp_path, plain=plain), "study=mine", f"hydra/launcher={launcher}")
+    assert store.parent().info.run_name == "study=mine"
+    (run,) = store.children()
+    assert run.data.tags["bpexp.fingerprint"] == prepare(RunConfig(depth=2, width=4, steps=3)).fingerprint
+    assert set(run.data.params) == {key for key in keys(RunConfig) if not key.startswith("tracking.")}
+    config = yaml.safe_load(Path(store.client.download_artifacts(run.info.run_id, "config.yaml")).read_text())
+    assert set(config) == {key.partition(".")[0] for key in keys(RunConfig)}
+    (told,) = tmp_path.glob("multirun/*/*/0/.hydra/config.yaml")
+    assert yaml.safe_load(told.read_text())["study"] == TELLS  # Hydra's folder of a job has all that was composed
+    found = bpexp.load_runs("study=mine", f"sqlite:///{tmp_path}/runs.db", frames=())
+    assert list(found.runs["depth"]) == [2]
+
+
+def test_what_a_study_tells_of_itself_is_shown_and_not_set(tmp_path: Path) -> None:
+    given = study(tmp_path, plain={"study": TELLS}, params={"seed": "0,1"})
+    shown = command(tmp_path, given, "--cfg", "job", "study=mine")
+    assert shown.returncode == 0, shown.stderr
+    assert yaml.safe_load(shown.stdout)["study"] == TELLS
+    assert refused(tmp_path, given, "-m", "study=mine", "study.title=x", "+study.new=1", "depth=0") == [
+        "study.title=x: no such key; --help lists all keys",
+        "study.new=1: no such key; --help lists all keys",
+        "depth=0: must be a whole number, at least 1, at most 10,000",
+    ]
+
+
+def test_a_study_without_its_first_line_is_refused(tmp_path: Path) -> None:
+    """Hydra would put all of it where a study tells of itself, and the sweep would be one of the defaults."""
+    path = tmp_path / "conf" / "study" / "mine.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(yaml.safe_dump({"width": 4, "title": "A claim", "hydra": {"sweeper": {"params": {"seed": "0,1"}}}}, sort_keys=False))
+    must = "is read by nobody there: a study's file must begin with # @package _global_"
+    assert refused(tmp_path, "--config-dir=conf", "-m", "study=mine") == [f"study.width: {must}", f"study.hydra: {must}"]
 
 
 def test_the_study_of_cures_is_right_as_it_stands(tmp_path: Path) -> None:

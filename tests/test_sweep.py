@@ -68,7 +68,7 @@ def config_of(depth: int) -> RunConfig:
 def test_one_parent_named_after_the_sweep_and_a_child_per_job(depths: tuple[Sweep, object]) -> None:
     sweep, _ = depths
     (parent,) = sweep.parents()
-    assert parent.info.run_name == "depth=3,5,12"
+    assert parent.info.run_name == " ".join(["depth=3,5,12", *SMALL])  # as typed
     assert parent.info.status == "FINISHED"
     assert parent.data.params == {"depth": "3,5,12"}
     children = sweep.children(parent)

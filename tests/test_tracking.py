@@ -17,7 +17,7 @@ from bpexp.core.records import Records
 from bpexp.experiment import NullSink, Run, prepare, run
 from bpexp.tracking.backend import Client
 from bpexp.tracking.points import LOSS_POINTS, Points
-from bpexp.tracking.reader import NoRunsError, load_runs
+from bpexp.tracking.reader import FRAMES, NoRunsError, load_runs
 from bpexp.tracking.sink import MlflowSink, run_name
 from bpexp.tracking.store import Store, connect, exists, resolve
 from tests.cli import environment, query
@@ -221,6 +221,73 @@ def test_frames_are_typed_and_whole(filled: tuple[str, list[Records]]) -> None:
         layers = found.layers[found.layers["run_id"] == run_id].drop(columns="run_id").reset_index(drop=True)
         pd.testing.assert_frame_equal(layers, pd.DataFrame(record.layers), check_exact=True)
     assert set(found.curves["run_id"]) == set(found.runs["run_id"][:2])
+
+
+@pytest.mark.parametrize("frames", [(), ("curves",), ["layers"], {"layers", "curves"}])
+def test_frames_that_are_not_asked_for_are_not_read(filled: tuple[str, list[Records]], tmp_path: Path, frames: Any) -> None:
+    """Their files may be gone."""
+    uri, _ = filled
+    whole = load_runs(uri=uri)
+    moved = tmp_path / "mlflow.db"
+    moved.write_bytes(Path(uri.removeprefix("sqlite:///")).read_bytes())
+    for run_id, folder in query(moved, "select run_uuid, artifact_uri from runs"):
+        query(moved, "update runs set artifact_uri = ? where run_uuid = ?", str(tmp_path / run_id), run_id)
+        (tmp_path / run_id).mkdir()
+        for name in frames:
+            if (Path(folder) / f"{name}.parquet").exists():
+                (tmp_path / run_id / f"{name}.parquet").write_bytes((Path(folder) / f"{name}.parquet").read_bytes())
+    found = load_runs(uri=f"sqlite:///{moved}", frames=frames)
+    pd.testing.assert_frame_equal(found.runs, whole.runs)
+    for name, frame, full in (("curves", found.curves, whole.curves), ("layers", found.layers, whole.layers)):
+        if name in frames:
+            pd.testing.assert_frame_equal(frame, full)
+        else:
+            assert list(frame.columns) == ["run_id", *FRAMES[name]]
+            assert len(frame) == 0
+
+
+@pytest.mark.parametrize("frames", ["curves", ("curve",), ("runs",)])
+def test_a_frame_that_is_none(filled: tuple[str, list[Records]], frames: Any) -> None:
+    with pytest.raises(ValueError, match="must be some of curves, layers"):
+        load_runs(uri=filled[0], frames=frames)
+
+
+def test_what_runs_have_chosen_comes_back_beside_those_that_have_not(store: Store) -> None:
+    """Columns, spectra, tracked points; no file and no rows of those that did not ask; an untrained net's words."""
+    wanted: list[dict[str, Any]] = [
+        {},
+        {"probes": ["q", "spread"], "tracking": TrackingConfig(layers=["q"])},
+        {"probes": ["q", "spectrum"], "steps": 0},
+    ]
+    kept, ids = [], []
+    for changes in wanted:
+        prepared, records = trained(**changes)
+        sink = MlflowSink(store)
+        run(prepared, sink)
+        kept.append(records)
+        ids.append(str(sink.run_id))
+    found = load_runs(uri=store.uri)
+    assert found.runs.set_index("run_id").loc[ids, "probes"].tolist() == ["[]", "[q,spread]", "[q,spectrum]"]
+    for run_id, record in zip(ids, kept, strict=True):
+        mine = found.layers[found.layers["run_id"] == run_id].reset_index(drop=True)
+        pd.testing.assert_frame_equal(mine[list(record.layers)], pd.DataFrame(record.layers), check_exact=True)
+        assert mine.drop(columns=["run_id", *record.layers]).isna().all(axis=None)
+    pd.testing.assert_frame_equal(found.spectra.drop(columns="run_id"), pd.DataFrame(kept[2].spectra), check_exact=True)
+    assert set(found.spectra["run_id"]) == {ids[2]}
+    assert [any(file.path == "spectra.parquet" for file in store.client.list_artifacts(run_id)) for run_id in ids] == [False, False, True]
+    points = {(key, step): value for key, step, _, value in rows(store, ids[1]) if str(key).startswith("q/")}
+    assert points["q/layer_002", 0] == kept[1].profile("q", 0)[1]
+    untrained = store.client.get_run(ids[2]).data
+    assert untrained.tags["bpexp.outcome"] == "untrained"
+    assert "is **untrained**: it has a training loss of " in untrained.tags["mlflow.note.content"]
+    assert "summary/step_seconds" not in untrained.metrics
+    assert "summary/final_loss" in untrained.metrics
+
+
+def test_without_a_spectrum_its_frame_is_empty(filled: tuple[str, list[Records]]) -> None:
+    spectra = load_runs(uri=filled[0]).spectra
+    assert spectra.empty
+    assert list(spectra.columns) == ["run_id", "step", "layer", "sample", "index", "log10_singular_value"]
 
 
 def test_a_run_by_id_by_name_and_the_newest(filled: tuple[str, list[Records]]) -> None:

@@ -24,12 +24,12 @@ OWNERS = {
     "mlflow": ("bpexp.tracking",),
     "sqlalchemy": ("bpexp.tracking",),
     "pyarrow": ("bpexp.tracking",),
-    "pandas": ("bpexp.tracking", "bpexp.report"),
+    "pandas": ("bpexp.tracking", "bpexp.measures", "bpexp.report"),
     "matplotlib": ("bpexp.report",),
     "jinja2": ("bpexp.report",),
     "sklearn": ("bpexp.datasets",),
-    "joblib": ("bpexp.sweep",),
-    "rich": ("bpexp.sweep", "bpexp.report", "bpexp.walkthrough"),
+    "joblib": ("bpexp.sweep", "bpexp.verify"),
+    "rich": ("bpexp.sweep", "bpexp.report", "bpexp.verify", "bpexp.walkthrough"),
     "numba": ("bpexp.core.kernels",),
 }
 
@@ -44,9 +44,11 @@ KNOWS = {
     "bpexp.experiment": ("bpexp.config", "bpexp.core", "bpexp.datasets", "bpexp.theory"),
     "bpexp.prediction": ("bpexp.config", "bpexp.core", "bpexp.datasets", "bpexp.theory"),
     "bpexp.tracking": ("bpexp.config", "bpexp.core", "bpexp.experiment"),
-    "bpexp.report": ("bpexp.cli", "bpexp.config", "bpexp.core", "bpexp.prediction", "bpexp.theory", "bpexp.tracking.reader"),
+    "bpexp.measures": ("bpexp.config", "bpexp.core", "bpexp.prediction", "bpexp.theory", "bpexp.tracking.reader"),
+    "bpexp.report": ("bpexp.cli", "bpexp.config", "bpexp.core", "bpexp.measures", "bpexp.prediction", "bpexp.theory", "bpexp.tracking.reader"),
     "bpexp.walkthrough": ("bpexp.cli", "bpexp.config", "bpexp.core"),
     "bpexp.sweep": ("bpexp.cli", "bpexp.config", "bpexp.core", "bpexp.experiment", "bpexp.tracking"),
+    "bpexp.verify": ("bpexp.cli", "bpexp.config", "bpexp.measures", "bpexp.report", "bpexp.sweep", "bpexp.tracking"),
     "bpexp.__main__": ("bpexp.sweep",),
     "hydra_plugins": ("bpexp.sweep",),
 }

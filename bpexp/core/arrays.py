@@ -6,12 +6,27 @@ the exponent costs no accuracy.
 """
 
 from collections.abc import Sequence
+from math import log10
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["Array", "Float64s", "Ints", "columns", "flat", "log2_norm", "log2_norms", "pull_into_range", "square_sum", "storage", "turned"]
+__all__ = [
+    "LOG10_OF_2",
+    "Array",
+    "Float64s",
+    "Ints",
+    "columns",
+    "flat",
+    "log2_norm",
+    "log2_norms",
+    "log2_rms",
+    "pull_into_range",
+    "square_sum",
+    "storage",
+    "turned",
+]
 
 Array = NDArray[np.floating[Any]]
 Float64s = NDArray[np.float64]
@@ -19,6 +34,7 @@ Ints = NDArray[np.int64]
 
 # Far from 1 on the scale of a sum of squares, near it on the scale of float32's exponents (-126 to 127).
 LOW, HIGH = 2.0**-16, 2.0**16
+LOG10_OF_2 = log10(2.0)
 
 
 def columns(shape: tuple[int, ...], dtype: DTypeLike) -> Array:
@@ -64,6 +80,14 @@ def log2_norm(x: Array, exponents: Ints | int = 0) -> Float64s:
 def log2_norms(layers: Sequence[Array]) -> Float64s:
     """The same of one array (R, …) per layer: (layers, R)."""
     return np.array([log2_norm(x) for x in layers])
+
+
+def log2_rms(log2: Float64s) -> Float64s:
+    """log2 of the root mean square, over the last axis, of numbers that are given by their log2."""
+    top = log2.max(axis=-1, keepdims=True)
+    top = np.where(np.isfinite(top), top, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(0.5 * np.log2(np.exp2(2.0 * (log2 - top)).mean(axis=-1)) + top[..., 0])
 
 
 def square_sum(x: Array) -> tuple[Float64s, Ints]:

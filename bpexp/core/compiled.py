@@ -69,6 +69,14 @@ class CompiledStep(Step):
         assert found is not None
         return found
 
+    def reveal(self) -> None:
+        """The pre-activations, over which the activations have been written."""
+        p, n = self.parameters, self.neurons
+        for k in self.net.layers:
+            np.matmul(n.a[k - 1], p.W[k], out=n.z[k])
+            if self.net.bias:
+                np.add(n.z[k], p.b[k], out=n.z[k])
+
     def _measure_with_care(self) -> None:
         """Fill in the norms of gradients that lie too near the ends of the dtype's range to be squared."""
         for k in map(int, np.flatnonzero(np.isnan(self.found).any(axis=1)) + 1):

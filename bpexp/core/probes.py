@@ -1,40 +1,27 @@
 """Probes: numbers per layer, one function each, taken at log-spaced steps.
 
 A probe sees a `Moment` and a layer k and answers with one float64 per run, shape (R,).  Norms answer with their log10, because at
-depth 100 they leave the range of any dtype; `Probe.log10` says which.
+depth 100 they leave the range of any dtype; `Probe.log10` says which.  Those that are not `always` measured are chosen by name
+(`probes=[q,c]`); they see the step `Before` its update, and cost nothing where they are not chosen (`bpexp.core.batch_probes`).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import log10
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bpexp.core.arrays import Array, Float64s, flat
-from bpexp.core.network import Architecture, Neurons
+from bpexp.core import batch_probes as batch
+from bpexp.core.arrays import LOG10_OF_2, Array, Float64s, flat
+from bpexp.core.jacobians import SPECTRUM
+from bpexp.core.moments import Before, Moment
 
-__all__ = ["PROBES", "Moment", "Probe"]
+__all__ = ["CHOSEN", "PLAIN", "PROBES", "Probe"]
 
-LOG10_OF_2 = log10(2.0)
+M = TypeVar("M", Moment, Before)
+
 SATURATED = 0.05  # of the activation's steepest slope: a sigmoid beyond |z| = 4.36, a tanh beyond 2.18
-
-
-@dataclass(frozen=True)
-class Moment:
-    """One training step, seen after the update: the batch's neurons, and what update and optimizer use up as the log2 of its norms.
-
-    `lr` (R, depth) are the layers' learning rates.  `log2_grad`, `log2_delta` (depth, R) are those of each dL/dW_k and dL/dz_k, `log2_weight`
-    those of W_k before the update, `log2_change` those of what the update added, or None at the last step, which measures and does not update.
-    """
-
-    net: Architecture
-    neurons: Neurons
-    lr: Float64s
-    log2_grad: Float64s
-    log2_delta: Float64s
-    log2_weight: Float64s
-    log2_change: Float64s | None
 
 
 def grad_norm(now: Moment, k: int) -> Float64s:
@@ -91,12 +78,22 @@ def _rows(x: Array | NDArray[np.bool]) -> Float64s:
 
 
 @dataclass(frozen=True)
-class Probe:
-    """A number per layer.  `log10`: it is measured, and stored, as its logarithm."""
+class Probe(Generic[M]):
+    """A number per layer.  `log10`: it is measured, and stored, as its logarithm.
 
-    name: str
-    measure: Callable[[Moment, int], Float64s]
+    `always`: it is measured without being chosen.  `plain`: it is defined for nets without normalization and skip connections alone.
+    `pairs`: it compares a step with the one before it, which has to be remembered.
+    """
+
+    measure: Callable[[M, int], Float64s]
     log10: bool
+    always: bool = False
+    plain: bool = False
+    pairs: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.measure.__name__
 
     @property
     def column(self) -> str:
@@ -104,16 +101,28 @@ class Probe:
         return f"log10_{self.name}" if self.log10 else self.name
 
 
-PROBES: dict[str, Probe] = {
-    measure.__name__: Probe(measure.__name__, measure, log10)
-    for measure, log10 in (
-        (grad_norm, True),
-        (delta_norm, True),
-        (weight_norm, False),
-        (update_ratio, True),
-        (update_made, True),
-        (activation_mean, False),
-        (activation_std, False),
-        (saturated, False),
+PROBES: dict[str, Probe[Any]] = {
+    probe.name: probe
+    for probe in (
+        Probe(grad_norm, log10=True, always=True),
+        Probe(delta_norm, log10=True, always=True),
+        Probe(weight_norm, log10=False, always=True),
+        Probe(update_ratio, log10=True, always=True),
+        Probe(update_made, log10=True, always=True),
+        Probe(activation_mean, log10=False, always=True),
+        Probe(activation_std, log10=False, always=True),
+        Probe(saturated, log10=False, always=True),
+        Probe(batch.sample_delta_norm, log10=True),
+        Probe(batch.sample_grad_norm, log10=True),
+        Probe(batch.mean_delta_norm, log10=True),
+        Probe(batch.q, log10=False),
+        Probe(batch.c, log10=False),
+        Probe(batch.spread, log10=True),
+        Probe(batch.jacobian_mean, log10=True, plain=True),
+        Probe(batch.jacobian_variance, log10=False, plain=True),
+        Probe(batch.grad_cosine, log10=False, pairs=True),
     )
 }
+
+CHOSEN = (*(name for name, probe in PROBES.items() if not probe.always), SPECTRUM)  # what the key `probes` may name
+PLAIN = (*(name for name, probe in PROBES.items() if probe.plain), SPECTRUM)  # of these, what is defined for plain nets alone

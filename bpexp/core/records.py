@@ -1,6 +1,6 @@
 """What a run leaves behind: its curves, its layers, its outcome."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,13 @@ class Records:
 
     `curves`, a row per step t: `step`, `loss_train` (the batch's mean loss at the weights after t updates) and, at probed steps, else NaN:
     `loss_train_full`, `loss_test` (mean over the whole set), `accuracy_train`, `accuracy_test` (where the targets are classes).
-    `layers`, a row per probed step and layer: `step`, `layer` (1 … depth) and a column per probe (`bpexp.core.probes`).
+    `layers`, a row per probed step and layer: `step`, `layer` (1 … depth) and a column per probe that is always measured or chosen
+    (`bpexp.core.probes`).
     `plateau` is the loss of the best constant output; `diverged_at` the number of updates after which the loss or a weight was not
     finite, or None; `parameters` are those at the end (where a run diverged, some may not be finite), by kind and layer: `W_001`, `b_001`, …
+    `spectra`, where the probe `spectrum` is chosen, else empty: a row per singular value of the Jacobian da_k/dx at a probed step, of the last
+    hidden layer and the output layer, of each of the batch's first samples (`bpexp.core.jacobians`): `step`, `layer`, `sample` (1 … 4 at most),
+    `index` (1 for the largest), `log10_singular_value` (-inf for 0).
     """
 
     curves: Columns
@@ -32,6 +36,7 @@ class Records:
     plateau: float
     diverged_at: int | None
     parameters: dict[str, Array]
+    spectra: Columns = field(default_factory=dict)
 
     def of_kind(self, kind: str) -> tuple[Array, ...]:
         """The parameters of a kind, layer by layer."""
@@ -49,11 +54,14 @@ class Records:
 
     @property
     def outcome(self) -> str:
-        """`diverged`: loss or weights stopped being finite.  `stuck`: at no probed step was the full training loss more than 1 %
-        below that of the best constant output, which ignores the input.  `trained`: all else.
+        """`diverged`: loss or weights stopped being finite.  `untrained`: there was no update (`steps=0`), so nothing can have come of it.
+        `stuck`: at no probed step was the full training loss more than 1 % below that of the best constant output, which ignores the input.
+        `trained`: all else.
         """
         if self.diverged_at is not None:
             return "diverged"
+        if self.curves["step"][-1] == 0:
+            return "untrained"
         best = np.nanmin(self.curves["loss_train_full"])
         return "trained" if best < LEFT_THE_PLATEAU * self.plateau else "stuck"
 

@@ -18,7 +18,7 @@ def constant(_step: int, _steps: int) -> float:
 
 def step(step: int, steps: int, every: int | None = None, factor: float = 0.1) -> float:
     """factor^⌊step / every⌋; without `every`, a third of the training."""
-    return float(factor ** (step // (every or ceil(steps / 3))))
+    return float(factor ** (step // (every or max(1, ceil(steps / 3)))))
 
 
 def warmup(step: int, steps: int, warmup: int | None = None) -> float:

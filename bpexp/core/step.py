@@ -116,6 +116,9 @@ class Step:
         self.update(step, alive)
         return found, log2_norms([np.subtract(W, old, out=old) for W, old in zip(self.parameters.W[1:], before, strict=True)])
 
+    def reveal(self) -> None:
+        """Fill in what of `neurons` a step goes without and a probe asks for: here nothing."""
+
     def broken(self) -> NDArray[np.bool] | None:
         """Which runs have a weight that is not finite; None where none has."""
         found = self.descent.broken()

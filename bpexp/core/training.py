@@ -13,11 +13,13 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from bpexp.core.arrays import Array, Float64s, Ints, log2_norms
+from bpexp.core.chosen import Chosen
 from bpexp.core.descent import Method
 from bpexp.core.engines import step_class
 from bpexp.core.losses import Loss
+from bpexp.core.moments import Moment
 from bpexp.core.network import Architecture, Neurons, Parameters, forward
-from bpexp.core.probes import PROBES, Moment
+from bpexp.core.probes import PROBES
 from bpexp.core.records import Columns, Records
 
 __all__ = ["NUMERICS", "Split", "Task", "Training"]
@@ -49,6 +51,7 @@ class Task:
     steps: int
     probe_steps: Ints
     engine: str = "numpy"
+    probes: Sequence[str] = ()  # those measured beside the ones that always are
 
 
 class Training:
@@ -79,7 +82,9 @@ class Training:
             for kind, part in (("loss", "train_full"), ("loss", "test"), ("accuracy", "train"), ("accuracy", "test"))
             if kind == "loss" or data.classes
         }
-        self.layers: dict[str, Float64s] = {probe.column: np.full((runs, len(task.probe_steps), net.depth), np.nan) for probe in PROBES.values()}
+        self.always = [probe for probe in PROBES.values() if probe.always]
+        self.layers: dict[str, Float64s] = {probe.column: np.full((runs, len(task.probe_steps), net.depth), np.nan) for probe in self.always}
+        self.chosen = Chosen(task.probes, net, runs, task.batch_size, len(task.probe_steps))
         self.buried: dict[int, dict[str, Array]] = {}  # parameters of runs that have diverged
 
     def advance(self) -> Iterator[int]:
@@ -95,6 +100,8 @@ class Training:
 
     def _step(self, step: int, probe: int | None) -> None:
         now, last = self.step, step == self.task.steps
+        if probe is not None and step > 0:
+            self.chosen.remember(now)
         self.sampler.next(now.neurons.a[0], now.targets)
         now.forward()
         if self.whole:
@@ -142,10 +149,11 @@ class Training:
     def _probe(self, index: int, step: int, *, update: bool) -> None:
         """Look at every layer, before the update and after it."""
         task, now = self.task, self.step
+        self.chosen.look(now, index, self.alive)
         delta, weight = now.log2_delta(), log2_norms(self.parameters.W[1:])
         grad, change = now.watched_update(step, self.alive) if update else (now.log2_grad(), None)
         moment = Moment(task.net, now.neurons, self.lr, grad, delta, weight, change)
-        for probe in PROBES.values():
+        for probe in self.always:
             for k in self.task.net.layers:
                 self.layers[probe.column][self.alive, index, k - 1] = probe.measure(moment, k)[self.alive]
 
@@ -161,12 +169,12 @@ class Training:
         curves |= {column: values[run, : last + 1] for column, values in self.evaluated.items()}
         depth = self.task.net.depth
         layers: Columns = {"step": np.repeat(probed, depth), "layer": np.tile(np.arange(1, depth + 1), len(probed))}
-        layers |= {column: values[run, : len(probed)].reshape(-1) for column, values in self.layers.items()}
+        layers |= {column: values[run, : len(probed)].reshape(-1) for column, values in (self.layers | self.chosen.layers).items()}
         found = self.buried.get(run) or self._parameters(run) if parameters else {}
         if self.last_step < self.task.steps and self.alive[run]:
             found = {name: array.copy() for name, array in found.items()}
         plateau = self.task.loss.plateau(self.task.data.y_train)
-        return Records(curves, layers, plateau, end, found)
+        return Records(curves, layers, plateau, end, found, self.chosen.spectra_of(run, probed))
 
 
 class Sampler:

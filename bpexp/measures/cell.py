@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bpexp.config import RunConfig, full_key, keys, parse, takes_whole
+from bpexp.config import RunConfig, full_key
 from bpexp.core.arrays import Float64s
-from bpexp.tracking.reader import Runs
+from bpexp.tracking.reader import Runs, configuration
 
 __all__ = ["Cell", "Measured"]
 
@@ -92,7 +92,7 @@ class Cell:
     @cached_property
     def config(self) -> RunConfig:
         """The configuration of the first run: what a row's runs share is in it."""
-        return configuration(self.frame.iloc[0])
+        return configuration(self.frame.iloc[0].to_dict())
 
     @property
     def layers(self) -> pd.DataFrame:
@@ -117,21 +117,8 @@ class Cell:
         return found[0] if len(found) == 1 else pd.concat(found, ignore_index=True) if found else getattr(self.study, kind).iloc[:0]
 
 
-def configuration(row: "pd.Series[Any]") -> RunConfig:
-    """A row of `Runs.runs` as the configuration that it was; what a run of an older version does not tell takes its default."""
-    nested: dict[str, Any] = {}
-    for key in keys(RunConfig):
-        if key.startswith("tracking.") or key not in row or (value := _plain(row[key])) is None:
-            continue
-        group, dot, name = key.rpartition(".")
-        (nested.setdefault(group, {}) if dot else nested)[name] = int(value) if isinstance(value, float) and takes_whole(key) else value
-    return parse(RunConfig, nested)
-
-
 def _plain(value: Any) -> Any:
     """A cell of a frame as a plain value: None where it is missing."""
-    if isinstance(value, list):
-        return value
     return None if pd.isna(value) else value.item() if hasattr(value, "item") else value
 
 

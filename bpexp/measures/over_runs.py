@@ -14,7 +14,7 @@ def number(cell: Cell, name: str) -> Measured:
 
 def share(cell: Cell, outcome: str) -> Measured:
     """The share of runs that came to an outcome: trained, stuck, diverged."""
-    return Measured.mean((cell.frame["outcome"] == outcome).astype(float).to_numpy())
+    return Measured.mean([float(found == outcome) for found in cell.frame["outcome"]])
 
 
 MEASURED: dict[str, Callable[..., Measured]] = {"number": number, "share": share}

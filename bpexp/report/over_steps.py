@@ -194,9 +194,9 @@ def _outcomes_told(outcomes: list[str], plateaus: list[float]) -> str:
     """All 3 runs stayed stuck at or above the plateau of a constant output (0.450)."""
     level = f" ({words.number(plateaus[0])})" if len(plateaus) == 1 else ""
     plateau = iter([f"the plateau of a constant output{level}", "it"])
-    counts = {outcome: outcomes.count(outcome) for outcome in ("trained", "stuck", "diverged") if outcome in outcomes}
-    verbs = {"trained": "left", "stuck": "stayed stuck at or above"}
-    ways = {outcome: f"{verbs[outcome]} {next(plateau)}" if outcome in verbs else outcome for outcome in counts}
+    counts = {outcome: outcomes.count(outcome) for outcome in ("trained", "stuck", "untrained", "diverged") if outcome in outcomes}
+    verbs, others = {"trained": "left", "stuck": "stayed stuck at or above"}, {"untrained": "had no update"}
+    ways = {outcome: f"{verbs[outcome]} {next(plateau)}" if outcome in verbs else others.get(outcome, outcome) for outcome in counts}
     if len(ways) == 1:
         everyone = words.every(len(outcomes), "run")
         return f"{everyone[0].upper()}{everyone[1:]} {''.join(ways.values())}"
@@ -216,6 +216,8 @@ def _one_loss_sentence(study: Study) -> str:
     start, last = float(full.iloc[0]), float(full.iloc[-1])
     way = words.change(float(np.log10(last / start))).split(" by ")[0] if start > 0 and last > 0 else "goes"
     share = f", {words.percent(last / plateaus[0])} of what a constant output reaches" if plateaus and plateaus[0] > 0 else ""
+    if outcome == "untrained":
+        return f"The full training loss of the untrained net is {words.number(start)}{share}."
     stuck = ", so the run is stuck" if outcome == "stuck" else ""
     return f"The full training loss {way} from {words.number(start)} to {words.number(last)}{share}{stuck}{ended}."
 

@@ -149,7 +149,7 @@ def _swept(study: Study) -> list[tuple[str, str]]:
 def _summary(study: Study) -> str:
     """How many runs there are, what became of them, and which have nothing to show."""
     frame = study.frame
-    found = [f"{n:,} {outcome}" for outcome in ("trained", "stuck", "diverged") if (n := int((frame["outcome"] == outcome).sum()))]
+    found = [f"{n:,} {outcome}" for outcome in ("trained", "stuck", "untrained", "diverged") if (n := int((frame["outcome"] == outcome).sum()))]
     drawn = {run_id for setting in study.settings for run_id in setting.runs}
     bare = frame[~frame["run_id"].isin(drawn)]
     text = words.count(len(frame), "run") + (f": {words.listing(found)}" if found else "") + "."

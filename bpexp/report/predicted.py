@@ -11,19 +11,20 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-from bpexp.config import ConfigError, RunConfig, nested, parse
+from bpexp.config import ConfigError
 from bpexp.core.arrays import Float64s
 from bpexp.core.records import decades_per_layer
 from bpexp.prediction import Prediction, predict
 from bpexp.report import words
 from bpexp.report.selection import Key, Setting, Study
+from bpexp.tracking.reader import configuration
 
 __all__ = ["NOTE", "Slope", "anchored_line", "draw_theory", "predicted", "slope", "slopes_sentence", "theory_handle"]
 
-HALO = [withStroke(linewidth=2.4, foreground="white")]  # so that its dashes are seen on a dark line
+HALO = [withStroke(linewidth=1.7, foreground="white")]  # so that its dashes are seen on a dark line
 LINE: dict[str, Any] = {
     "color": "#222222",
-    "linestyle": (0, (5, 3)),
+    "linestyle": (0, (4, 5)),
     "linewidth": 0.9,
     "zorder": 2.6,
 }  # thin, and above what it is to be compared with
@@ -35,17 +36,11 @@ def predicted(study: Study, setting: Setting, changes: Mapping[str, Any] | None 
 
     None where it has none, and where the runs don't tell enough: a part of their configuration or their data is not there any more.
     """
-    row = study.frame.loc[setting.runs[0]]
-    told = {name: words.plain(row[name]) for name in study.columns} | dict(changes or {})
+    row = study.frame.loc[setting.runs[0]].to_dict() | dict(changes or {})
     try:
-        return predict(parse(RunConfig, nested({name: _whole(entry) for name, entry in told.items() if entry is not None})))
+        return predict(configuration(row))
     except ConfigError:
         return None
-
-
-def _whole(entry: Any) -> Any:
-    """A whole number as one: a column of a frame makes a float of it where it has gaps."""
-    return int(entry) if isinstance(entry, float) and entry.is_integer() else entry
 
 
 # ---------------------------------------------------------------------------------------------- lines

@@ -24,6 +24,7 @@ SYMBOLS = {
     "depth": ("depth", r"$L$", "L"),
     "width": ("width", r"$N$", "N"),
     "lr": ("learning rate", r"$\eta$", "η"),
+    "output_lr": ("output layer's learning rate", r"$\eta_L$", "η_L"),
     "steps": ("training steps", r"$T$", "T"),
     "batch_size": ("batch size", r"$B$", "B"),
     "init.sigma_w2": ("weight variance", r"$\sigma_w^2$", "σw²"),
@@ -56,7 +57,7 @@ class Key:
         """Whether its values ask for a logarithmic axis: learning rates, and whatever is spaced more evenly in ratios than in differences."""
         if not self.ordered or self.levels[0] <= 0:
             return False
-        return self.name == "lr" or (len(self.levels) > 2 and _uneven([log(value) for value in self.levels]) < _uneven(self.levels))
+        return self.name in ("lr", "output_lr") or (len(self.levels) > 2 and _uneven([log(value) for value in self.levels]) < _uneven(self.levels))
 
     @cached_property
     def _digits(self) -> int:

@@ -35,7 +35,7 @@ def correlation_slope(phi: Activation, sigma_w2: float, q: float, c: float) -> f
 def spread_factor(phi: Activation, sigma_w2: float, q: float, distance: float) -> float:
     """sigma_w2 E[(phi(u1) - phi(u2))²] / E[(u1 - u2)²], by which a layer multiplies the mean square distance of two samples' z; chi as distance -> 0.
 
-    Right for the smallest distances: below 1e-16, and where phi(0) hides the difference, it is chi.
+    To 1e-8, for the smallest distances too: below 1e-16, and where phi(0) hides the difference, it is chi.
     """
     if distance < NEAR or q * distance < ALIKE * mean_square(phi, 0.0):
         return chi(phi, sigma_w2, q)

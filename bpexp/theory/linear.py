@@ -37,27 +37,29 @@ def _strength(x: Float64s | float, s: float, below: bool) -> Float64s:
 
 
 def mode_strength(t: ArrayLike, depth: int, s: float, u0: float) -> Float64s:
-    """The strength u at the times t >= 0 (any shape), from u0: to a relative 1e-9."""
+    """The strength u at the times t >= 0 (any shape), from u0.
+
+    To a relative 1e-9, or what a relative 1e-12 of t amounts to where a mode takes off after a long wait.
+    """
     _check(depth, s, u0)
     times = np.asarray(t, np.float64)
     check(bool(np.all(np.isfinite(times) & (times >= 0.0))), "t", t, "times of 0 or more")
     if depth == 1:
         return np.asarray(s + (u0 - s) * np.exp(-times))
-    if u0 == s:
+    if u0 == s or times.size == 0:
         return np.full(times.shape, s)
     from scipy.integrate import solve_ivp
 
     below = u0 < s
     order, index = np.unique(times, return_inverse=True)
-    end = max(float(order[-1]), 1e-300) if order.size else 1.0
     solution = solve_ivp(
         lambda _t, x: s * depth * _strength(x, s, below) ** (1.0 - 2.0 / depth),
-        (0.0, end),
+        (0.0, float(order[-1]) or 1.0),
         [log(u0 / abs(s - u0))],
         method="DOP853",
         t_eval=order,
-        rtol=1e-12,
-        atol=1e-12,
+        rtol=1e-13,
+        atol=1e-13,
     )
     return _strength(solution.y[0], s, below)[index].reshape(times.shape)
 

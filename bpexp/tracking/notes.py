@@ -17,7 +17,7 @@ HEAD: Row = ("run", "loss", "accuracy", "decades lost per layer", "outcome")
 
 @dataclass(frozen=True)
 class Ended:
-    """What a sweep needs to know of a run that is over: where it is, and what became of it (trained, stuck, diverged; failed, killed)."""
+    """What a sweep needs to know of a run that is over: where it is, and what became of it (trained, stuck, untrained, diverged; failed, killed)."""
 
     run_id: str
     name: str
@@ -37,6 +37,8 @@ def _loss_sentence(config: RunConfig, records: Records) -> str:
         return f"{net} **diverged** at step {records.diverged_at:,}: its loss or a weight stopped being finite."
     loss, plateau = summary["final_loss"], records.plateau
     accuracy = f" and a test accuracy of {summary['final_accuracy_test']:.1%}" if "final_accuracy_test" in summary else ""
+    if records.outcome == "untrained":
+        return f"{net} is **untrained**: it has a training loss of {loss:.4g} (a constant output: {plateau:.4g}){accuracy}."
     if records.outcome == "stuck":
         return (
             f"{net} was **stuck**: after {config.steps:,} steps it has a training loss of {loss:.4g}{accuracy}, "

@@ -1,15 +1,16 @@
 """From MLflow back to tidy frames: what reports and notebooks read.
 
-`Runs.runs` has a row per run: run_id, name, status (MLflow's: FINISHED, FAILED, KILLED, RUNNING), outcome (trained, stuck, diverged; missing
-where a run did not end), diverged_at, fingerprint, start_time, seconds, error; then a column per configuration key, by its dotted name and with
-its own type; then the summary's numbers (final_loss, delta_decades_per_layer, …), missing where they are not defined, and step_seconds, what a
-training step took, over the number of runs that took it together.
-`Runs.curves` and `Runs.layers` are the parquet artifacts (columns: `bpexp.core.records.Records`) of all runs, with run_id in front.
+`Runs.runs` has a row per run: run_id, name, status (MLflow's: FINISHED, FAILED, KILLED, RUNNING), outcome (trained, stuck,
+untrained, diverged; missing where a run did not end), diverged_at, fingerprint, start_time, seconds, error; then a column per configuration key, by
+its dotted name and with its own type (a list as one types it: `[q,c]`); then the summary's numbers (final_loss, delta_decades_per_layer, …), missing
+where they are not defined, and step_seconds, what a training step took, over the number of runs that took it together.
+`Runs.curves`, `Runs.layers` and `Runs.spectra` are the parquet artifacts (columns: `bpexp.core.records.Records`) of all runs, with run_id in front;
+what a run has not measured is missing (NaN) where others have, and `spectra` has rows of those runs alone that chose the probe `spectrum`.
 """
 
 import json
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,17 +22,19 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
-from bpexp.config import RunConfig, keys
+from bpexp.config import RunConfig, keys, nested, parse, takes_whole, untracked
+from bpexp.core.jacobians import SPECTRUM
 from bpexp.core.probes import PROBES
 from bpexp.tracking.lookup import everything
 from bpexp.tracking.parent import MANIFEST
 from bpexp.tracking.store import exists, reason, resolve, summary
 
-__all__ = ["NoRunsError", "Runs", "load_runs"]
+__all__ = ["FRAMES", "NoRunsError", "Runs", "configuration", "load_runs"]
 
 FRAMES = {  # each with its columns; a run's are in its artifact NAME.parquet
     "curves": ("step", "loss_train", "loss_train_full", "loss_test", "accuracy_train", "accuracy_test"),
-    "layers": ("step", "layer", *(probe.column for probe in PROBES.values())),
+    "layers": ("step", "layer", *(probe.column for probe in PROBES.values() if probe.always)),
+    "spectra": ("step", "layer", "sample", "index", "log10_singular_value"),
 }
 
 
@@ -49,6 +52,7 @@ class Runs:
     sweep_id: str | None
     sweep_name: str
     experiment_id: str
+    spectra: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["run_id", *FRAMES["spectra"]]))
 
     @cached_property
     def _by_run(self) -> dict[str, dict[str, pd.DataFrame]]:
@@ -61,7 +65,7 @@ class Runs:
         return self._by_run[kind]
 
 
-def load_runs(sweep: str | None = None, uri: str | None = None, experiment: str = "bpexp", frames: Collection[str] = ("curves", "layers")) -> Runs:
+def load_runs(sweep: str | None = None, uri: str | None = None, experiment: str = "bpexp", frames: Collection[str] = tuple(FRAMES)) -> Runs:
     """Frames of what MLflow holds.
 
     `sweep`: a sweep's or run's id or name (of several of one name, the newest), `"latest"` for the newest sweep (the newest run, where there is
@@ -82,10 +86,26 @@ def load_runs(sweep: str | None = None, uri: str | None = None, experiment: str 
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise NoRunsError(f"uri={where}: can't be read ({reason(error)})") from None
     head, members = _select(client, runs, sweep)
-    curves, layers = (_read(where, members if name in frames else [], name) for name in FRAMES)
+    holders = {name: members if name in frames else [] for name in FRAMES}
+    holders["spectra"] = [run for run in holders["spectra"] if SPECTRUM in run.data.params.get("probes", "")]
+    curves, layers, spectra = (_read(where, holders[name], name) for name in FRAMES)
     frame = pd.DataFrame([_row(run) for run in members]).astype({"diverged_at": "Int64"})
     name = head.info.run_name if head else experiment
-    return Runs(frame, curves, layers, head.info.run_id if head else None, str(name), str(found.experiment_id))
+    return Runs(frame, curves, layers, head.info.run_id if head else None, str(name), str(found.experiment_id), spectra)
+
+
+def configuration(row: Mapping[Any, Any]) -> RunConfig:
+    """A row of `Runs.runs` as the configuration that it was; what a run of an older version does not tell takes its default."""
+    told = {key: row[key] for key in untracked(RunConfig()) if key in row and not pd.isna(row[key])}
+    return parse(RunConfig, nested({key: _of_frame(key, value) for key, value in told.items()}))
+
+
+def _of_frame(key: str, value: Any) -> Any:
+    """A value as the configuration had it: a column of a frame makes floats of whole numbers where it has gaps, and holds lists as texts."""
+    if isinstance(value, str) and value.startswith("["):
+        return [name for name in value.strip("[]").split(",") if name]
+    plain = value.item() if hasattr(value, "item") else value
+    return int(plain) if isinstance(plain, float) and takes_whole(key) else plain
 
 
 def _is_sweep(run: Run) -> bool:
@@ -141,11 +161,12 @@ def _row(run: Run) -> dict[str, Any]:
 
 
 def _typed(text: str) -> Any:
-    """A parameter as the configuration had it: MLflow stores text."""
+    """A parameter as the configuration had it, but for lists, which a frame can't group by: MLflow stores text."""
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except json.JSONDecodeError:
         return text
+    return text if isinstance(value, list) else value
 
 
 def _read(where: str, members: Sequence[Run], name: str) -> pd.DataFrame:

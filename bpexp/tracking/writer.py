@@ -157,4 +157,4 @@ def _kept(records: Records) -> Records:
 
 
 def _size(records: Records) -> int:
-    return sum(array.nbytes for part in (records.curves, records.layers, records.parameters) for array in part.values())
+    return sum(array.nbytes for part in (records.curves, records.layers, records.parameters, records.spectra) for array in part.values())

@@ -13,6 +13,7 @@ from pydantic.dataclasses import dataclass as checked
 from bpexp.config import ConfigError, Fault, RunConfig, full_key, keys, nearest, unknown_key
 from bpexp.measures import MEASURED, PREDICTED
 from bpexp.report.papers import FIGURES
+from bpexp.tracking.reader import FRAMES
 from bpexp.verify.judge import TOLERANCES
 
 __all__ = ["Check", "StudyFile", "find", "read"]
@@ -52,6 +53,7 @@ class StudyFile:
     source: Text  # with the number of the equation or figure
     checks: list[Check]
     figures: list[Text] = field(default_factory=list)  # names in `bpexp.report.papers.FIGURES`
+    frames: list[Text] = field(default_factory=lambda: list(FRAMES))  # the records that checks and figures need, besides a row per run
     quick: list[Text] = field(default_factory=list)  # words that make the sweep small enough to run after every change
 
 
@@ -106,6 +108,9 @@ def _faults(study: StudyFile) -> Iterator[tuple[str, object, str]]:
     for name in study.figures:
         if name not in FIGURES:
             yield "figures", name, _one_of(name, FIGURES)
+    for name in study.frames:
+        if name not in FRAMES:
+            yield "frames", name, _one_of(name, FRAMES)
     for number, check in enumerate(study.checks, 1):
         for place, value, must in _check_faults(check):
             yield f"checks[{number}].{place}", value, must

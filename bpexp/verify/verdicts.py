@@ -39,7 +39,7 @@ def of_launch(ended: Launch, file: StudyFile, words: Sequence[str], place: Place
     if ended.failed:
         return Judged(ended.name, file, None, (), ended.seconds, _reason(ended.told))
     try:
-        runs = load_runs(" ".join([f"study={ended.name}", *words]), place.uri, place.experiment)
+        runs = load_runs(" ".join([f"study={ended.name}", *words]), place.uri, place.experiment, file.frames)
         rows = verdicts(file, runs, quick=quick)
     except NoRunsError as error:
         return Judged(ended.name, file, None, (), ended.seconds, str(error))

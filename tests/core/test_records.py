@@ -42,6 +42,12 @@ def test_stuck_is_within_one_percent_of_the_plateau(losses: list[float], outcome
     assert records(losses, diverged_at=3).outcome == "diverged"
 
 
+@pytest.mark.parametrize("loss", [PLATEAU / 2, PLATEAU, 2 * PLATEAU])
+def test_a_net_without_an_update_is_neither_stuck_nor_trained(loss: float) -> None:
+    assert records([loss]).outcome == "untrained"
+    assert records([loss], diverged_at=0).outcome == "diverged"
+
+
 def test_a_deep_sigmoid_net_is_stuck_and_a_shallow_one_is_trained() -> None:
     outcomes = []
     for depth in (2, 30):

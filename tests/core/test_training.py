@@ -122,7 +122,7 @@ def test_columns_and_their_lengths(classes: bool, probes: list[int]) -> None:
     records = train(make_task(net, 9, probes=probes, data=data), draw(net, [1]), [0.1], [2])[0]
     accuracies = ["accuracy_train", "accuracy_test"] if classes else []
     assert set(records.curves) == {"step", "loss_train", "loss_train_full", "loss_test", *accuracies}
-    assert list(records.layers) == ["step", "layer", *(probe.column for probe in PROBES.values())]
+    assert list(records.layers) == ["step", "layer", *(probe.column for probe in PROBES.values() if probe.always)]
     assert list(records.curves["step"]) == list(range(10))
     assert {len(column) for column in records.curves.values()} == {10}
     assert {len(column) for column in records.layers.values()} == {3 * len(probes)}

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bpexp.config import RunConfig, flatten, nested, parse
+from bpexp.config import RunConfig, nested, parse, untracked, written
 from bpexp.core.records import Records
 from bpexp.experiment import train
 from bpexp.report.selection import Setting, Study
@@ -53,7 +53,7 @@ def row(index: int, config: RunConfig) -> dict[str, Any]:
         "fingerprint": f"{index:016x}",
         "start_time": pd.Timestamp("2026-01-01", tz="UTC") + pd.Timedelta(index, "s"),
         "seconds": 1.0,
-    } | {key: value for key, value in flatten(config).items() if not key.startswith("tracking.")}
+    } | {key: written(value) if isinstance(value, list) else value for key, value in untracked(config).items()}
 
 
 def runs_of(wanted: list[RunConfig], failed: tuple[int, ...] = (), name: str = "a sweep") -> Runs:

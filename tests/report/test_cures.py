@@ -7,11 +7,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from bpexp.config import TABLES, RunConfig, parse
+from bpexp.config import TABLES, RunConfig, nested, parse
 from bpexp.report.cures import figure_name, page, recipe_words, write
 from bpexp.report.selection import Study
 from tests.cli import command, lines
-from tests.report.studies import DEFAULTS, nested, runs_of
+from tests.report.studies import DEFAULTS, runs_of
 
 DOCS = Path(__file__).parents[2] / "docs"
 OPTIONS = [(key, name) for key, rows in TABLES.items() for name in rows]

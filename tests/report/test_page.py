@@ -5,6 +5,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from io import StringIO
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import matplotlib as mpl
@@ -98,6 +99,19 @@ def test_the_page_parses_and_its_links_lead_somewhere(files: tuple[Runs, dict[st
         else:
             assert link in files[1]  # relative, beside the page
     assert len(set(page.ids)) == len(page.ids)
+
+
+@pytest.mark.parametrize(
+    "axes", [{}, {"depth": [1, 3, 6], "seed": [0, 1]}, {"depth": 3, "steps": [0, 12]}, {"depth": [3, 6], "probes": [[], ["q", "c"]]}]
+)
+def test_untrained_nets_have_a_report(axes: dict[str, Any], tmp_path: Path) -> None:
+    """All figures, of one net, of several, beside trained ones and with probes that not all have."""
+    runs = runs_of(configs(**({"steps": 0} | axes)))
+    page = Page(report(runs, tmp_path / "report")["index.html"].decode())
+    untrained = int((runs.runs["outcome"] == "untrained").sum())
+    assert untrained == len(runs.runs) - ("steps" in axes)
+    assert f"{untrained} untrained" in " ".join(page.text)
+    assert sum(row[-1] == "untrained" for row in page.rows if row) == untrained
 
 
 def test_names_are_escaped(files: tuple[Runs, dict[str, bytes]]) -> None:

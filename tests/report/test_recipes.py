@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bpexp.config import RunConfig, parse, solved
+from bpexp.config import RunConfig, nested, parse, solved
 from bpexp.report.figures import draw
 from bpexp.report.page import write
 from bpexp.report.ranking import in_lines
 from bpexp.report.recipe_profiles import recipe_panel
 from bpexp.report.recipes import PLAIN, Standing, is_of_recipes, recipes, standings, table, the_best
 from bpexp.report.selection import Study
-from tests.report.studies import DEFAULTS, nested, runs_of, study, with_runs
+from tests.report.studies import DEFAULTS, runs_of, study, with_runs
 
 RECIPES: dict[str, dict[str, Any]] = {
     "plain": {},

@@ -80,6 +80,7 @@ def test_a_run_listed_twice_is_one_run() -> None:
     ("name", "levels", "log"),
     [
         ("lr", (0.1, 0.2), True),
+        ("output_lr", (0.1, 0.2), True),
         ("width", (16, 64, 256), True),
         ("depth", (10, 50, 100), False),
         ("depth", (1, 2, 3, 4), False),

@@ -52,6 +52,17 @@ def test_outcomes_are_counted() -> None:
     assert sentence("loss_curves", with_runs(original, "outcome", ["diverged"] * 5)) == "All 5 runs diverged."
 
 
+def test_untrained_nets_are_told_as_such() -> None:
+    (config,) = configs(depth=2, steps=0)
+    left = records(config)
+    share = 100 * left.summary["final_loss"] / left.plateau
+    told = sentence("loss_curves", Study(runs_of([config])))
+    assert (
+        told == f"The full training loss of the untrained net is {left.summary['final_loss']:.3f}, {share:.1f} % of what a constant output reaches."
+    )
+    assert sentence("loss_curves", study(depth=[2, 3], steps=0)).startswith("Both runs had no update; the full training loss ends lowest,")
+
+
 def test_the_lowest_and_the_highest_final_loss_have_their_settings() -> None:
     original = study(depth=[2, 3, 4, 5])
     outcomes = with_runs(original, "outcome", ["trained", "trained", "trained", "diverged"])

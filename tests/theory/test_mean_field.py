@@ -1,7 +1,7 @@
 """The theory of wide nets against quadrature by SciPy, closed forms, published numbers, plain iteration and a wide net itself."""
 
 from itertools import pairwise
-from math import atan, exp, pi, sqrt
+from math import atan, exp, inf, log, log10, pi, sqrt
 
 import numpy as np
 import pytest
@@ -16,12 +16,21 @@ from bpexp.theory.mean_field import (
     NoCriticalPointError,
     NoFixedPointError,
     chi,
+    correlation_depth,
+    correlation_fixed_point,
+    correlation_slope,
     critical,
+    critical_line,
+    decades_per_layer,
     fixed_point,
     gaussian_mean,
+    gradient_depth,
     kappa,
+    settled,
     shifted_critical,
+    tanh_of_sigmoid,
     variance_map,
+    width_correction,
 )
 from tests.theory.formulas import FORMULAS, HIDDEN, LAMBDA, LAMBDA_ALPHA, mean_by_quad
 
@@ -263,3 +272,115 @@ def test_a_wide_critical_net_keeps_its_deltas() -> None:
     error = ratios.std(ddof=1) / sqrt(ratios.size)
     assert error < 0.01
     assert abs(ratios.mean() - 1.0) < 4 * error
+
+
+# The decades of ||delta|| that plain sigmoid layers without biases take, to the last digit.
+@pytest.mark.parametrize(("sigma_w2", "decades"), [(1 / 3, 0.8494), (1.0, 0.6270), (2.0, 0.4979)])
+def test_known_decades_per_layer(sigma_w2: float, decades: float) -> None:
+    assert round(decades_per_layer(ACTIVATIONS["sigmoid"], sigma_w2, 0.0), 4) == decades
+
+
+@pytest.mark.parametrize("width", [10, 64, 1000.0])
+def test_width_adds_to_the_vanishing(width: float) -> None:
+    phi = ACTIVATIONS["sigmoid"]
+    k = kappa(phi, fixed_point(phi, 1.0, 0.1))
+    added = decades_per_layer(phi, 1.0, 0.1, width) - decades_per_layer(phi, 1.0, 0.1)
+    assert added == pytest.approx(width_correction(k, width), rel=1e-9)
+    assert width_correction(k, width) == pytest.approx((3 * k - 1) / (4 * width * log(10)), rel=1e-14)
+
+
+@pytest.mark.parametrize("width", [20, 100])
+@pytest.mark.parametrize("name", ["linear", "tanh", "relu"])
+def test_the_width_correction_is_the_gap_of_a_mean_of_logarithms(name: str, width: int) -> None:
+    """One layer's factor 1/N sum g² phi'(z)², drawn 60,000 times: log10 of its mean over the mean of its log10, halved for the norm."""
+    phi, rng = ACTIVATIONS[name], np.random.default_rng(width)
+    g, z = rng.standard_normal((2, 60_000, width), dtype=np.float32)
+    slope = np.empty_like(z)
+    phi.function(z, slope)
+    phi.derivative(z, slope.copy(), slope)
+    factors = np.square(g * slope).mean(axis=1, dtype=np.float64)
+    factors = factors[factors > 0]
+    gap = 0.5 * (log10(chi(phi, 1.0, 1.0)) - np.log10(factors).mean())
+    error = 0.5 * np.log10(factors).std() / sqrt(factors.size)
+    correction = width_correction(kappa(phi, 1.0), width)
+    assert correction > 8 * error
+    assert gap == pytest.approx(correction, rel=0.0, abs=4 * error + correction * 5 / width)
+
+
+PHASES = [(name, w, b) for name in ("sigmoid", "tanh", "scaled_tanh", "erf") for w in (0.6, 1.7, 8.0, 200.0) for b in (0.01, 0.3)]
+
+
+@pytest.mark.parametrize(("name", "sigma_w2", "sigma_b2"), PHASES)
+def test_depths_are_rates_of_decay(name: str, sigma_w2: float, sigma_b2: float) -> None:
+    phi = ACTIVATIONS[name]
+    q, c = fixed_point(phi, sigma_w2, sigma_b2), correlation_fixed_point(phi, sigma_w2, sigma_b2)
+    gradient, correlation = gradient_depth(phi, sigma_w2, sigma_b2), correlation_depth(phi, sigma_w2, sigma_b2)
+    assert exp(-1 / gradient) == pytest.approx(chi(phi, sigma_w2, q), rel=1e-12)
+    assert exp(-1 / correlation) == pytest.approx(correlation_slope(phi, sigma_w2, q, c), rel=1e-12)
+    assert correlation > 0.0
+    if c == 1.0:
+        assert gradient == pytest.approx(correlation, rel=1e-9)
+    else:
+        assert gradient < 0.0  # explodes
+    assert decades_per_layer(phi, sigma_w2, sigma_b2) == pytest.approx(1 / (2 * log(10) * gradient), rel=1e-9)
+
+
+@pytest.mark.parametrize(("name", "sigma_w2"), [("relu", 2.0), ("linear", 1.0), ("tanh", 1.0)])
+def test_at_criticality_depths_are_infinite(name: str, sigma_w2: float) -> None:
+    assert gradient_depth(ACTIVATIONS[name], sigma_w2, 0.0) == correlation_depth(ACTIVATIONS[name], sigma_w2, 0.0) == inf
+
+
+def test_nothing_passes_where_the_weights_are_0() -> None:
+    tanh = ACTIVATIONS["tanh"]
+    assert gradient_depth(tanh, 0.0, 0.1) == correlation_depth(tanh, 0.0, 0.1) == 0.0
+    assert decades_per_layer(tanh, 0.0, 0.1) == decades_per_layer(tanh, 0.0, 0.1, 10) == inf
+
+
+@pytest.mark.parametrize(("name", "sigma_w2", "sigma_b2", "width"), [("tanh", 6.25, 0.09, None), ("sigmoid", 1.0, 0.0, 256), ("selu", 0.7, 0.1, 64)])
+def test_all_that_is_settled_at_once(name: str, sigma_w2: float, sigma_b2: float, width: int | None) -> None:
+    phi = ACTIVATIONS[name]
+    found = settled(phi, sigma_w2, sigma_b2, width)
+    assert found.q == fixed_point(phi, sigma_w2, sigma_b2)
+    assert (found.chi, found.kappa) == (chi(phi, sigma_w2, found.q), kappa(phi, found.q))
+    assert found.c == correlation_fixed_point(phi, sigma_w2, sigma_b2)
+    assert found.slope == correlation_slope(phi, sigma_w2, found.q, found.c)
+    assert (found.gradient_depth, found.correlation_depth) == (gradient_depth(phi, sigma_w2, sigma_b2), correlation_depth(phi, sigma_w2, sigma_b2))
+    assert found.decades_per_layer == decades_per_layer(phi, sigma_w2, sigma_b2, width)
+
+
+def test_what_does_not_settle_is_said() -> None:
+    for call in (settled, decades_per_layer, gradient_depth, correlation_depth):
+        with pytest.raises(NoFixedPointError, match="grows without end with activation=relu"):
+            call(ACTIVATIONS["relu"], 3.0, 0.0)
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+@pytest.mark.parametrize("sigma_b2", [0.0, 0.05])
+def test_the_critical_line_is_the_critical_point_or_none(name: str, sigma_b2: float) -> None:
+    found = critical_line(ACTIVATIONS[name], sigma_b2)
+    if (name, sigma_b2) in HAVE_ONE:
+        assert found == critical(ACTIVATIONS[name], sigma_b2).sigma_w2
+        assert chi(ACTIVATIONS[name], found, critical(ACTIVATIONS[name], sigma_b2).q) == pytest.approx(1.0, rel=1e-11)
+    else:
+        assert found is None
+
+
+@pytest.mark.parametrize("sigma_b2", [0.0, 0.4])
+@pytest.mark.parametrize("sigma_w2", [1 / 3, 1.0, 16.0, 140.0])
+def test_a_sigmoid_net_is_a_tanh_net(sigma_w2: float, sigma_b2: float) -> None:
+    """Settled alike in all that has no units of z, both found by their own quadratures; then one net of each, neuron by neuron."""
+    sigmoid, tanh = ACTIVATIONS["sigmoid"], ACTIVATIONS["tanh"]
+    w, b = tanh_of_sigmoid(sigma_w2, sigma_b2)
+    one, other = settled(sigmoid, sigma_w2, sigma_b2), settled(tanh, w, b)
+    assert one.q == pytest.approx(4 * other.q, rel=1e-10)
+    assert (one.chi, one.kappa, one.c, one.slope) == pytest.approx((other.chi, other.kappa, other.c, other.slope), rel=1e-8)
+    rng, n = np.random.default_rng(0), 40
+    z = rng.standard_normal((3, n))
+    z_tanh = z / 2
+    variances = []
+    for _ in range(5):
+        W, bias = sqrt(sigma_w2 / n) * rng.standard_normal((n, n)), sqrt(sigma_b2) * rng.standard_normal(n)
+        z, z_tanh = expit(z) @ W + bias, np.tanh(z_tanh) @ (W / 4) + W.sum(axis=0) / 4 + bias / 2
+        variances.append((n * (W / 4).var(), (W.sum(axis=0) / 4 + bias / 2).var()))
+    assert z / 2 == pytest.approx(z_tanh, rel=1e-10, abs=1e-12)
+    assert np.mean(variances, axis=0) == pytest.approx([w, b], rel=0.5)
