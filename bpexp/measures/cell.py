@@ -65,7 +65,7 @@ class Cell:
         return cls(study, study.runs[study.runs["status"] == "FINISHED"].drop_duplicates("run_id"))
 
     def where(self, values: Mapping[str, Any]) -> "Cell":
-        """The runs that have these values, by the names of the command line."""
+        """The runs that have these values, by the names of the command line; where a list is given, one of its values."""
         frame = self.frame
         for name, value in values.items():
             frame = frame[[_same(found, value) for found in frame[full_key(name)]]]
@@ -123,7 +123,9 @@ def _plain(value: Any) -> Any:
 
 
 def _same(found: Any, value: Any) -> bool:
-    """Whether a run has this value; numbers are compared as numbers, to the digits that one types."""
+    """Whether a run has this value, or one of a list; numbers are compared as numbers, to the digits that one types."""
+    if isinstance(value, list):
+        return any(_same(found, one) for one in value)
     plain = _plain(found)
     if isinstance(plain, int | float) and isinstance(value, int | float):
         return bool(np.isclose(plain, value, rtol=1e-9, atol=0.0))

@@ -36,7 +36,7 @@ def sharpness(config: RunConfig) -> float:
     """
     modes, data = aligned(config), load(config.data)
     if modes is not None:
-        return config.depth * modes[0] ** (2.0 - 2.0 / config.depth)
+        return float(config.depth * modes[0] ** (2.0 - 2.0 / config.depth))
     linear_net = config.activation == config.output == "linear" and config.loss == "squared_error" and not config.bias
     isometric = config.init.name == "orthogonal" and config.init.sigma_w2 in (None, 1.0) and config.width == data.inputs >= data.outputs
     if not (linear_net and isometric and config.norm == "none" and config.skip.name == "none"):

@@ -21,8 +21,9 @@ from bpexp.report.selection import Study
 __all__ = ["FIGURES", "isometric_learning", "singular_values", "singular_variances"]
 
 NEAR = 3.0  # factor
-VIEW = (-3.0, 1.5)  # decades of singular values in view
+VIEW = (-3.0, 1.5)  # decades of singular values
 LEVEL, WINDOW = 0.3, 10  # of the loss, mean of so many batches: learned
+HALF = 5  # a point that is drawn is the mean of 2 HALF + 1 losses
 VARIANCE = "jacobian_variance"
 
 
@@ -63,8 +64,7 @@ def singular_values(study: Study) -> Picture:
         f"After {depths[-1]} layers the singular values within a factor of {NEAR:g} of their root mean square are {words.listing(told)} of all."
     )
     notes = (
-        "Isometry would be a step from 0 to 1 in a single place. A line that starts above 0 has the rest of its singular values further to the left, "
-        "those of relu down to exactly 0.",
+        "Isometry would be a step from 0 to 1 in a single place; the singular values that a line starts above lie further to the left.",
         f"Of {words.count(len(families[next(iter(families))].where({'depth': depths[-1] + 1}).frame), 'net')} each, and their first samples.",
     )
     return Picture(figure, sentence, notes)
@@ -94,7 +94,7 @@ def singular_variances(study: Study) -> Picture:
         table = over_runs(frame[(frame["layer"] <= hidden) & (frame["step"] == 0)], "layer", VARIANCE)
         band(ax, table, f"C{number}", name)
         theory = predicted_variances(cell)
-        draw_theory(ax, np.arange(1, hidden + 1), theory)
+        draw_theory(ax, np.arange(1.0, hidden + 1.0), theory)
         handles.append(Line2D([], [], color=f"C{number}", label=name))
         told.append(f"{words.number(float(table['mean'].iloc[-1]))} (theory {words.number(float(theory[-1]))}) with {name} weights")
     ax.set(xscale="log", yscale="log", xlabel="hidden layers $L$", ylabel="relative variance of $s^2$")
@@ -103,8 +103,8 @@ def singular_variances(study: Study) -> Picture:
     notes = (
         "Variance of the squared singular values of the Jacobian over their squared mean.",
         "Lines are means over nets, bands go from the lowest to the highest.",
-        "Theory: the sum over the layers of κ(q), less 1 with orthogonal weights, for layers much wider than there are of them; "
-        f"here the width is {deepest.config.width}.",
+        "Theory: the sum over the layers of κ(q), less 1 with orthogonal weights, for layers much wider than there are of them.",
+        f"The layers are {deepest.config.width} wide.",
     )
     return Picture(figure, f"After {deepest.config.depth - 1} layers the relative variance is {words.listing(told)}.", notes)
 
@@ -121,7 +121,7 @@ def isometric_learning(study: Study) -> Picture:
         steps = first_steps(runs, LEVEL, WINDOW)
         reached = all(value < runs.config.steps for value in steps.values())
         mean = float(np.mean(list(steps.values())))
-        told.append(f"{words.number(mean)} steps with {name} weights" if reached else f"more than {words.number(mean)} with {name} weights")
+        told.append(f"{mean:,.0f} steps with {name} weights" if reached else f"more than {mean:,.0f} with {name} weights")
         handles.append(Line2D([], [], color=colour, label=f"{name}, $\\eta$ = {lr:g}"))
     ax.axhline(LEVEL, color="#888888", linewidth=0.8, linestyle=(0, (1, 2)))
     ax.set(xlabel="training step", ylabel="training loss", ylim=(0, None), xlim=(0, None))
@@ -130,7 +130,6 @@ def isometric_learning(study: Study) -> Picture:
     return Picture(figure, f"A loss of {LEVEL:g}, mean of {WINDOW} batches, takes {words.listing(told)}.", notes)
 
 
-HALF = 5
 BAND = "where a rate was run with several seeds it is their mean, and the band goes from the lowest to the highest."
 
 

@@ -91,7 +91,7 @@ def _draw_learning_times(ax: Axes, cell: Cell, strength: float, marker: str) -> 
 
 
 def _modes_sentence(cell: Cell) -> str:
-    offs = {}
+    offs: dict[int, float] = {}
     for run in cell.one_by_one():
         found = aligned(run.config)
         assert found is not None
@@ -134,7 +134,7 @@ def steps_over_depth(study: Study) -> Picture:
         f"A loss is the mean of {WINDOW} batches. Dots: seeds; lines: their geometric means.",
         "A seed that gets there at no learning rate counts with all its steps, on the dotted line, and has no dot on the right.",
     )
-    ends = [f"{words.number(found[depths[0]])} to {words.number(found[depths[-1]])} with {name} weights" for name, found in means.items()]
+    ends = [f"{found[depths[0]]:,.0f} to {found[depths[-1]]:,.0f} with {name} weights" for name, found in means.items()]
     sentence = f"Between {depths[0]} and {depths[-1]} layers the steps to a loss of {LEVEL:g} go from {words.listing(ends)}."
     return Picture(figure, sentence, notes)
 
@@ -227,7 +227,8 @@ def _edges(values: list[int] | list[float]) -> Float64s:
     """Borders of cells around values that are spaced by a factor."""
     logs = np.log(np.asarray(values, np.float64))
     gaps = np.diff(logs) if len(logs) > 1 else np.array([1.0])
-    return np.exp(np.concatenate([[logs[0] - gaps[0] / 2], logs[:-1] + gaps / 2 if len(logs) > 1 else [], [logs[-1] + gaps[-1] / 2]]))
+    borders = np.concatenate([[logs[0] - gaps[0] / 2], logs[:-1] + gaps / 2 if len(logs) > 1 else [], [logs[-1] + gaps[-1] / 2]])
+    return np.asarray(np.exp(borders), np.float64)
 
 
 def _draw_edges(ax: Axes, cell: Cell, name: str) -> str:
@@ -245,8 +246,8 @@ def _draw_edges(ax: Axes, cell: Cell, name: str) -> str:
     ax.plot(depths, bests, "*", color="white", markeredgecolor="black", markersize=8, label="best")
     edge, best = (float(np.exp(np.mean(np.log(np.divide(found, laws))))) for found in (edges, bests))
     return (
-        f"With {TITLES.get(name, name)} the edge goes from {words.number(edges[0])} at {depths[0]} layers to {words.number(edges[-1])} at {depths[-1]}, "
-        f"{words.number(edge)} times theory's on average, and the best rate is {words.number(best)} times that of theory's edge."
+        f"With {TITLES.get(name, name)} the edge goes from {words.number(edges[0])} at {depths[0]} layers to {words.number(edges[-1])} at "
+        f"{depths[-1]}, {words.number(edge)} times theory's on average, and the best rate is {words.number(best)} times that of theory's edge."
     )
 
 
