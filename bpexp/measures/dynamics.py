@@ -108,16 +108,16 @@ def steps_to(loss: Float64s, level: float, window: int = 1) -> float:
     return float(below[0] + window - 1) if len(below) else inf
 
 
-def first_steps(cell: Cell, level: float, window: int = 1) -> dict[int, float]:
+def first_steps(cell: Cell, level: float, window: int = 1, capped: bool = True) -> dict[int, float]:
     """By seed, the fewest steps to a loss over the runs of that seed: those at the best learning rate, where that differs between them.
 
-    Where no run gets there, the steps that they were given: it takes longer.
+    Where no run gets there inf, or, `capped`, the steps that they were given: it takes longer.
     """
     found: dict[int, float] = {}
     for run in cell.one_by_one():
-        steps = min(steps_to(run.curves["loss_train"].to_numpy(np.float64), level, window), float(run.config.steps))
+        steps = steps_to(run.curves["loss_train"].to_numpy(np.float64), level, window)
         seed = run.config.seed
-        found[seed] = min(steps, found.get(seed, inf))
+        found[seed] = min(min(steps, float(run.config.steps)) if capped else steps, found.get(seed, inf))
     return found
 
 
@@ -130,14 +130,20 @@ def best_steps(cell: Cell, level: float, window: int = 1) -> Measured:
 
 
 def best_steps_ratio(cell: Cell, slow: Mapping[str, Any], fast: Mapping[str, Any], level: float, window: int = 1) -> Measured:
-    """How many times as many steps the runs with the values `slow` take as those with the values `fast`, each at its best rate, mean over seeds."""
-    (ours, theirs) = (first_steps(cell.where(values), level, window) for values in (slow, fast))
-    return Measured.mean([ours[seed] / theirs[seed] for seed in sorted(ours.keys() & theirs.keys())])
+    """How many times as many steps the runs with the values `slow` take as those with the values `fast`, each at its best rate, mean over seeds.
+
+    Slow ones that never get there count with the steps that they were given; with fast ones that don't it is no number.
+    """
+    ours, theirs = first_steps(cell.where(slow), level, window), first_steps(cell.where(fast), level, window, capped=False)
+    return Measured.mean([ours[seed] / theirs[seed] if theirs[seed] < inf else nan for seed in sorted(ours.keys() & theirs.keys())])
 
 
-def best_steps_exponent(cell: Cell, level: float, window: int = 1, over: str = "depth") -> Measured:
-    """The exponent p of steps ∝ key^p, the steps to a loss at the best learning rate: by least squares of their logs, seed by seed."""
-    return exponent(cell, over, partial(first_steps, level=level, window=window))
+def best_steps_exponent(cell: Cell, level: float, window: int = 1, over: str = "depth", capped: bool = False) -> Measured:
+    """The exponent p of steps ∝ key^p, the steps to a loss at the best learning rate: by least squares of their logs, seed by seed.
+
+    No number where a seed never gets there, or, `capped`, with the steps that it was given: then p is larger, if that is at the largest values.
+    """
+    return exponent(cell, over, partial(first_steps, level=level, window=window, capped=capped))
 
 
 def exponent(cell: Cell, over: str, number: Callable[[Cell], Mapping[int, float]]) -> Measured:

@@ -59,13 +59,19 @@ def reached(run: Cell, of: Of) -> float:
     return float(loss[start:].max() / loss[0])
 
 
-def best_lrs(cell: Cell) -> dict[int, float]:
-    """By seed, the learning rate of the lowest loss after the last update."""
+def best_lrs(cell: Cell, after: int | None = None) -> dict[int, float]:
+    """By seed, the learning rate of the lowest loss after so many steps, or after the last."""
     found = {}
     for seed, part in paired(cell).items():
-        losses = {run.config.lr: reached(run, "final") for run in part.one_by_one()}
+        losses = {run.config.lr: _loss_after(run, after) for run in part.one_by_one()}
         found[seed] = min(losses, key=losses.__getitem__)
     return found
+
+
+def _loss_after(run: Cell, steps: int | None) -> float:
+    loss = run.curves["loss_train"].to_numpy(np.float64)
+    place = run.config.steps if steps is None else steps
+    return float(loss[place]) if place < len(loss) and np.isfinite(loss[place]) else inf
 
 
 def largest_lrs(cell: Cell, share: float, of: Of = "late") -> dict[int, float]:
@@ -86,9 +92,9 @@ def _edge(ratios: Mapping[float, float], share: float) -> float:
     return nan if end is None else sqrt(rates[end - 1] * rates[end])
 
 
-def best_lr(cell: Cell) -> Measured:
-    """The learning rate of the lowest loss after the last update, mean over seeds."""
-    return Measured.mean(list(best_lrs(cell).values()))
+def best_lr(cell: Cell, after: int | None = None) -> Measured:
+    """The learning rate of the lowest loss after so many steps, or after the last, mean over seeds."""
+    return Measured.mean(list(best_lrs(cell, after).values()))
 
 
 def predicted_best_lr(cell: Cell) -> float:
@@ -106,9 +112,9 @@ def predicted_largest_lr(cell: Cell) -> float:
     return 2.0 / sharpness(cell.config)
 
 
-def best_lr_exponent(cell: Cell, over: str = "depth") -> Measured:
+def best_lr_exponent(cell: Cell, over: str = "depth", after: int | None = None) -> Measured:
     """The exponent p of best rate ∝ key^p, mean over seeds."""
-    return exponent(cell, over, best_lrs)
+    return exponent(cell, over, partial(best_lrs, after=after))
 
 
 def largest_lr_exponent(cell: Cell, share: float, of: Of = "late", over: str = "depth") -> Measured:

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from bpexp.config import RunConfig
 from bpexp.datasets import load
 from bpexp.measures import MEASURED, PREDICTED, Cell
-from bpexp.measures.cell import configuration
 from bpexp.measures.dynamics import aligned, first_crossing, mode_strengths, steps_to
 from bpexp.tracking.reader import Runs
 from tests.report.studies import configs, runs_of
@@ -38,7 +37,7 @@ def modes(**axes: object) -> Cell:
 
 def planted(runs: Runs, loss: Callable[[RunConfig, int], float]) -> Cell:
     """The same runs with other training losses: loss(config, step)."""
-    config = {row["run_id"]: configuration(row) for _, row in runs.runs.iterrows()}
+    config = {run.frame["run_id"].iloc[0]: run.config for run in Cell.of(runs).one_by_one()}
     curves = runs.curves
     values = [loss(config[run_id], int(step)) for run_id, step in zip(curves["run_id"], curves["step"], strict=True)]
     return Cell.of(replace(runs, curves=curves.assign(loss_train=values)))
@@ -150,6 +149,9 @@ def test_a_ratio_is_that_of_a_seed_to_itself() -> None:
     cell = planted(runs, falls_at(lambda c: (2 if c.depth == 2 else 6) + 2 * c.seed))
     found = MEASURED["best_steps_ratio"](cell, slow={"depth": 4}, fast={"depth": 2}, level=0.5)
     assert found.values == (3.0, 2.0)
+    stuck = planted(runs, falls_at(lambda c: inf if c.depth == 2 else 3))
+    assert isnan(MEASURED["best_steps_ratio"](stuck, slow={"depth": 4}, fast={"depth": 2}, level=0.5).value)  # nothing is slower than never
+    assert MEASURED["best_steps_ratio"](stuck, slow={"depth": 2}, fast={"depth": 4}, level=0.5).value == 4.0
 
 
 def test_an_exponent_is_that_of_a_planted_power() -> None:
@@ -157,3 +159,16 @@ def test_an_exponent_is_that_of_a_planted_power() -> None:
     cell = planted(runs, falls_at(lambda c: c.depth ** (1 + c.seed)))
     found = MEASURED["best_steps_exponent"](cell, level=0.5)
     np.testing.assert_allclose(found.values, [1.0, 2.0])
+
+
+def test_nets_that_never_get_there_have_no_exponent_unless_they_are_counted_with_all_their_steps() -> None:
+    runs = runs_of(configs(depth=[2, 4], lr=[0.1, 0.2], seed=[0, 1], steps=16))
+    cell = planted(runs, falls_at(lambda c: inf if c.depth == 4 else 2))
+    assert isnan(MEASURED["best_steps_exponent"](cell, level=0.5).value)
+    assert MEASURED["best_steps_exponent"](cell, level=0.5, capped=True).value == pytest.approx(3.0)
+
+
+def test_runs_that_no_one_has_are_no_runs() -> None:
+    cell = Cell.of(runs_of(configs(depth=[2, 4]))).where({"depth": 3})
+    assert len(cell.where({"lr": 0.5}).frame) == 0
+    assert isnan(MEASURED["best_steps"](cell, level=0.5).value)

@@ -110,6 +110,12 @@ def test_a_loss_that_is_low_in_passing_is_not_learned() -> None:
     assert MEASURED["largest_lr"](cell, share=0.01, of="final").value == pytest.approx(sqrt(0.04 * 0.08))
 
 
+def test_the_best_rate_after_some_steps_is_that_of_those_steps() -> None:
+    cell = planted(runs_of(configs(lr=RATES, steps=12)), lambda config, step: abs(config.lr - (0.04 if step == 5 else 0.01)) + 0.1)
+    assert MEASURED["best_lr"](cell, after=5).value == 0.04
+    assert MEASURED["best_lr"](cell).value == 0.01
+
+
 def test_an_edge_outside_of_the_rates_is_no_number() -> None:
     assert isnan(MEASURED["largest_lr"](ends(dict.fromkeys(RATES, 0.001)), share=0.01).value)
     assert isnan(MEASURED["largest_lr"](ends(dict.fromkeys(RATES, 0.5)), share=0.01).value)

@@ -25,6 +25,7 @@ __all__ = ["FIGURES", "modes", "rates_over_depth", "steps_over_depth"]
 
 FRACTION = 0.95  # of a mode's strength: learned
 LEVEL, WINDOW = 0.3, 5  # of the loss, mean of so many batches: learned
+AFTER = 12  # steps, the best learning rate: later on several rates have left nothing but roundings
 LEARNED = {"late": 0.01, "highest": 1.0}  # of the first loss, at most
 FINE = 80  # points of theory's curves
 FLOOR = -3.0  # log10 of the lowest loss that has a colour of its own
@@ -178,7 +179,7 @@ def rates_over_depth(study: Study) -> Picture:
         Line2D([], [], color="black", label="theory: largest rate, 2/λ"),
         Line2D([], [], color="black", linestyle=(0, (5, 3)), label="best in the end, 1/λ"),
         Line2D([], [], color="#D55E00", marker="o", markeredgecolor="white", linestyle="", label="measured: edge"),
-        Line2D([], [], color="white", marker="*", markersize=8, markeredgecolor="black", linestyle="", label="best"),
+        Line2D([], [], color="white", marker="*", markersize=8, markeredgecolor="black", linestyle="", label=f"best after {AFTER} steps"),
     ]
     legend(figure, handles)
     notes = (
@@ -238,7 +239,7 @@ def _draw_edges(ax: Axes, cell: Cell, name: str) -> str:
     for values, part in cell.each(["depth"]):
         depths.append(int(values["depth"]))
         edges.append(_geometric_mean(largest_lrs(part, LEARNED[of], of)))  # type: ignore[arg-type]
-        bests.append(_geometric_mean(best_lrs(part)))
+        bests.append(_geometric_mean(best_lrs(part, AFTER)))
         laws.append(2.0 / sharpness(part.config))
     ax.plot(depths, laws, color="black", linewidth=1.2, label="2/λ")
     ax.plot(depths, [law / 2.0 for law in laws], color="black", linewidth=1.0, linestyle=(0, (5, 3)), label="1/λ")
