@@ -44,7 +44,7 @@ KNOWS = {
     "bpexp.experiment": ("bpexp.config", "bpexp.core", "bpexp.datasets", "bpexp.theory"),
     "bpexp.prediction": ("bpexp.config", "bpexp.core", "bpexp.datasets", "bpexp.theory"),
     "bpexp.tracking": ("bpexp.config", "bpexp.core", "bpexp.experiment"),
-    "bpexp.measures": ("bpexp.config", "bpexp.core", "bpexp.prediction", "bpexp.theory", "bpexp.tracking.reader"),
+    "bpexp.measures": ("bpexp.config", "bpexp.core", "bpexp.datasets", "bpexp.prediction", "bpexp.theory", "bpexp.tracking.reader"),
     "bpexp.report": ("bpexp.cli", "bpexp.config", "bpexp.core", "bpexp.measures", "bpexp.prediction", "bpexp.theory", "bpexp.tracking.reader"),
     "bpexp.walkthrough": ("bpexp.cli", "bpexp.config", "bpexp.core"),
     "bpexp.sweep": ("bpexp.cli", "bpexp.config", "bpexp.core", "bpexp.experiment", "bpexp.tracking"),
