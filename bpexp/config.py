@@ -224,6 +224,7 @@ class TrackingConfig:
     experiment: Annotated[str, Strict(), Help("MLflow experiment")] = "bpexp"
     layers: list[Annotated[str, Strict(), _PROBE, _PROBE_CHECK]] = field(default_factory=lambda: ["grad_norm", "delta_norm"])
     run_name: Annotated[str, Strict(), Help("name of the run; null: made of depth, width and lr")] | None = None
+    checkpoint: Annotated[bool, Strict(), Help("whether the weights at the end are kept, in checkpoint.npz")] = True
     parent: Annotated[str, Strict(), Help("id of the run to file this one under; a sweep sets it")] | None = None
 
 

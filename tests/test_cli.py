@@ -63,7 +63,7 @@ WRONG = {
         ["batch_size=5000: must be at most 1,438, the training samples of data=digits, or full"],
     ),
     "output and loss": (["loss=cross_entropy", "output=sigmoid"], ["output=sigmoid: must be softmax with loss=cross_entropy"]),
-    "a table": (["init.name=he", "data={}"], ["data={}: must be one of digits, mnist, npz, synthetic"]),
+    "a table": (["init.name=he", "data={}"], ["data={}: must be one of digits, linear, mnist, noise, npz, synthetic"]),
     "no equals sign": (["depth"], ["depth: must be written key=value"]),
     "an added key": (["+foo=1"], ["foo=1: no such key; --help lists all keys"]),
     "a removed key": (["~depth"], ["depth: keys can't be removed"]),

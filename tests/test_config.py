@@ -130,7 +130,7 @@ def changed(key: str, value: Any) -> RunConfig:
 
 
 def test_every_key_is_of_a_kind_that_these_tests_know() -> None:
-    literal, boolean, lists = {"dtype"}, {"bias", "init.orthogonal"}, {"tracking.layers", "probes"}
+    literal, boolean, lists = {"dtype"}, {"bias", "init.orthogonal", "tracking.checkpoint"}, {"tracking.layers", "probes"}
     assert set(WHOLE) | set(REAL) | set(TEXT) | literal | boolean | lists == set(KEYS)
     assert {"output", "engine", *(f"{key}.name" if key in GROUPS else key for key in TABLES)} == set(NAMES)
     for key in (*literal, *boolean, *lists):

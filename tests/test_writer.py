@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from mlflow.exceptions import MlflowException
 
-from bpexp.config import RunConfig, check
+from bpexp.config import RunConfig, TrackingConfig, check
 from bpexp.core.records import Records
 from bpexp.experiment import NullSink, Run, prepare, run, run_stack
 from bpexp.tracking import writer as module
@@ -77,6 +77,15 @@ def test_a_stack_trains_to_its_end_while_the_database_is_locked(store: Store) ->
         assert points(store, sink) == points(store, other) != []
         files = {Path(item.path).name for item in store.client.list_artifacts(str(sink.run_id))}
         assert files == {"config.yaml", "curves.parquet", "layers.parquet", "checkpoint.npz"}
+
+
+def test_weights_are_kept_unless_one_asks_for_less(store: Store) -> None:
+    for checkpoint in (True, False):
+        mine = prepare(check(RunConfig(depth=2, width=3, steps=2, tracking=TrackingConfig(checkpoint=checkpoint))))
+        sink = MlflowSink(store)
+        run(mine, sink)
+        files = {Path(item.path).name for item in store.client.list_artifacts(str(sink.run_id))}
+        assert files == {"config.yaml", "curves.parquet", "layers.parquet"} | ({"checkpoint.npz"} if checkpoint else set())
 
 
 def cut(records: Records, last: int) -> Records:

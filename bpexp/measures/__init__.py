@@ -6,12 +6,12 @@ options are the function's keyword arguments.  To add one: write a function in a
 
 from collections.abc import Callable, Mapping
 
-from bpexp.measures import dynamics, jacobian, learning_rates, over_layers, over_runs
+from bpexp.measures import comparison, dynamics, jacobian, learning_rates, over_layers, over_runs, over_steps, signal, speeds, work
 from bpexp.measures.cell import Cell, Measured
 
 __all__ = ["MEASURED", "PREDICTED", "Cell", "Measured"]
 
-MEASURED: Mapping[str, Callable[..., Measured]] = (
-    over_layers.MEASURED | over_runs.MEASURED | dynamics.MEASURED | learning_rates.MEASURED | jacobian.MEASURED
-)
-PREDICTED: Mapping[str, Callable[..., float]] = over_layers.PREDICTED | dynamics.PREDICTED | learning_rates.PREDICTED | jacobian.PREDICTED
+MODULES = (comparison, dynamics, jacobian, learning_rates, over_layers, over_runs, over_steps, signal, speeds, work)
+
+MEASURED: Mapping[str, Callable[..., Measured]] = {name: it for module in MODULES for name, it in module.MEASURED.items()}
+PREDICTED: Mapping[str, Callable[..., float]] = {name: it for module in MODULES for name, it in module.PREDICTED.items()}

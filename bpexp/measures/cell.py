@@ -26,9 +26,9 @@ class Measured:
 
     @classmethod
     def mean(cls, values: Sequence[float] | Float64s) -> "Measured":
-        """The mean over repetitions; standard error s/√n."""
+        """The mean over repetitions; standard error s/√n, NaN where some are not finite."""
         found = np.asarray(values, np.float64)
-        error = float(found.std(ddof=1)) / sqrt(len(found)) if len(found) > 1 else nan
+        error = float(found.std(ddof=1)) / sqrt(len(found)) if len(found) > 1 and np.isfinite(found).all() else nan
         return cls(float(found.mean()) if len(found) else nan, error, tuple(map(float, found)))
 
     @classmethod

@@ -7,9 +7,9 @@ import numpy as np
 
 from bpexp.core.arrays import Float64s
 from bpexp.measures.cell import Cell, Measured
-from bpexp.prediction import predict
+from bpexp.prediction import Prediction, predict
 
-__all__ = ["MEASURED", "PREDICTED", "decades_lost"]
+__all__ = ["MEASURED", "PREDICTED", "decades_lost", "predicted_norm"]
 
 
 def decades_lost(log10_norm: Float64s, first: int, last: int) -> float:
@@ -28,21 +28,42 @@ def log10_ratio(cell: Cell, layer: int, other: int, column: str = "log10_grad_no
     return cell.repeated(lambda run: _ratio(run.profile(column), layer, other))
 
 
-def predicted_decades_per_layer(cell: Cell, first: int = 2, last: int | None = None) -> float:
-    """The same slope of theory's profile for the same net, its width counted."""
+def predicted_decades_per_layer(
+    cell: Cell, first: int = 2, last: int | None = None, column: str = "log10_delta_norm", settled: bool = False
+) -> float:
+    """The same slope of theory's profile for the same net, its width counted; `settled`: -1/2 log10 chi at the fixed point, of wide layers."""
     found = predict(cell.config)
-    return nan if found is None else decades_lost(found.log10_delta, first, last or cell.config.depth - 1)
+    if found is None or (settled and found.settled is None):
+        return nan
+    if settled and found.settled is not None:
+        return found.settled.decades_per_layer
+    return decades_lost(predicted_norm(found, column), first, last or cell.config.depth - 1)
 
 
-def predicted_log10_ratio(cell: Cell, layer: int, other: int) -> float:
-    """The same of theory's profile of ||dL/dW||, its width counted."""
+def predicted_log10_ratio(cell: Cell, layer: int, other: int, column: str = "log10_grad_norm", settled: bool = False) -> float:
+    """The same of theory's profile, its width counted; `settled`: so many steps of the fixed point's slope, of wide layers."""
     found = predict(cell.config)
-    return nan if found is None else _ratio(found.log10_grad, layer, other)
+    if found is None or (settled and found.settled is None):
+        return nan
+    if settled and found.settled is not None:
+        at, against = _places(cell.config.depth, layer, other)
+        return (at - against) * found.settled.decades_per_layer
+    return _ratio(predicted_norm(found, column), layer, other)
+
+
+def predicted_norm(found: Prediction, column: str) -> Float64s:
+    """Theory's log10 of a norm over the layers, its width counted, up to a constant; a sample's own for `sample_…` columns."""
+    return found.log10_norm(column.replace("_sample_", "_"))
 
 
 def _ratio(profile: Float64s, layer: int, other: int) -> float:
-    at, against = (number - 1 if number > 0 else number for number in (layer, other))
+    at, against = _places(len(profile), layer, other)
     return float(profile[at] - profile[against])
+
+
+def _places(depth: int, *layers: int) -> list[int]:
+    """The indices of layers that are counted from 1, or with negative numbers from the output."""
+    return [number - 1 if number > 0 else depth + number for number in layers]
 
 
 MEASURED: dict[str, Callable[..., Measured]] = {"decades_per_layer": decades_per_layer, "log10_ratio": log10_ratio}

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from bpexp.measures.cell import Cell, Measured
 
-__all__ = ["MEASURED"]
+__all__ = ["MEASURED", "PREDICTED"]
 
 
 def number(cell: Cell, name: str) -> Measured:
@@ -18,3 +18,4 @@ def share(cell: Cell, outcome: str) -> Measured:
 
 
 MEASURED: dict[str, Callable[..., Measured]] = {"number": number, "share": share}
+PREDICTED: dict[str, Callable[..., float]] = {}

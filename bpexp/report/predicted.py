@@ -95,7 +95,7 @@ class Slope:
 
 def _decimals(x: float) -> str:
     """A number of decades as far as it can be told: 0.0001 a layer is a hundredth of one over 100 layers."""
-    return f"{round(x, 4) + 0.0:.4f}".removesuffix("0").replace("-", words.MINUS)
+    return f"{round(x, 4) + 0.0:.4f}".replace("-", words.MINUS)
 
 
 def slope(study: Study, setting: Setting, column: str) -> Slope | None:

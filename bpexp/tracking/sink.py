@@ -147,12 +147,13 @@ def _dataset(run: Run) -> DatasetInput:
 
 def write_artifacts(folder: Path, config: RunConfig, records: Records) -> None:
     """config.yaml, curves.parquet, layers.parquet and, where chosen, spectra.parquet (columns: `bpexp.core.records.Records`), checkpoint.npz with the
-    final W_001, b_001, …
+    final W_001, b_001, … unless tracking.checkpoint=false.
     """
     (folder / "config.yaml").write_text(yaml.dump(asdict(config), Dumper=DUMPER, sort_keys=False))
     pq.write_table(pa.table(records.curves), folder / "curves.parquet")
     pq.write_table(pa.table(records.layers), folder / "layers.parquet")
     if records.spectra:
         pq.write_table(pa.table(records.spectra), folder / "spectra.parquet")
-    arrays: dict[str, Any] = records.parameters
-    np.savez(folder / "checkpoint.npz", **arrays)
+    if config.tracking.checkpoint:
+        arrays: dict[str, Any] = records.parameters
+        np.savez(folder / "checkpoint.npz", **arrays)

@@ -3,11 +3,14 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from bpexp.config import full_key
 from bpexp.measures import MEASURED, PREDICTED, Cell, Measured
+from bpexp.report import words
 from bpexp.report.selection import Study
+from bpexp.sweep.names import is_hydras, parse_word
 from bpexp.tracking.reader import NoRunsError, Runs, load_runs
 from bpexp.verify.judge import TOLERANCES, Verdict, judge
 from bpexp.verify.running import Launch, Place
@@ -33,13 +36,14 @@ class Judged:
         return not self.failure and all(verdict.verdict == "holds" for verdict in self.verdicts)
 
 
-def of_launch(ended: Launch, file: StudyFile, words: Sequence[str], place: Place, *, quick: bool) -> Judged:
+def of_launch(ended: Launch, file: StudyFile, asked: Sequence[str], place: Place, *, quick: bool) -> Judged:
     """The verdicts of a study whose sweep has ended; what goes wrong while one study is judged is no other's trouble."""
     start = time.monotonic()
     if ended.failed:
         return Judged(ended.name, file, None, (), ended.seconds, _reason(ended.told))
     try:
-        runs = load_runs(" ".join([f"study={ended.name}", *words]), place.uri, place.experiment, file.frames)
+        told = [word for word in asked if not is_hydras(parse_word(word).key_or_group)]  # as a sweep's name has them
+        runs = load_runs(" ".join([f"study={ended.name}", *told]), place.uri, place.experiment, file.frames)
         rows = verdicts(file, runs, quick=quick)
     except NoRunsError as error:
         return Judged(ended.name, file, None, (), ended.seconds, str(error))
@@ -54,7 +58,7 @@ def verdicts(file: StudyFile, runs: Runs, *, quick: bool) -> tuple[Verdict, ...]
 
 def _rows(check: Check, everything: Cell, names: Study, *, quick: bool) -> Iterator[Verdict]:
     cell = everything.where(check.where)
-    if cell.frame.empty:
+    if not all(everything.where(one).frame.size for one in _each_of(check.where)):
         if not quick:
             yield _verdict(check, "no such runs", None, None, Measured.mean([]))
         return
@@ -64,10 +68,17 @@ def _rows(check: Check, everything: Cell, names: Study, *, quick: bool) -> Itera
         yield _verdict(check, about, theory, check.papers_number(values), MEASURED[check.measure](part, **check.options))
 
 
+def _each_of(where: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """One choice of values for each combination of those that are listed: a claim about several needs all of them."""
+    lists = [value if isinstance(value, list) else [value] for value in where.values()]
+    yield from (dict(zip(where, values, strict=True)) for values in product(*lists))
+
+
 def _about(values: Mapping[str, Any], names: Study) -> str:
     """Which runs a row is about, by the symbols of the keys."""
     known = {key.name: key for key in names.varying}
-    return ", ".join(known[name].text(value) for name, value in values.items() if name in known)
+    listed = {name: value if isinstance(value, list) else [value] for name, value in values.items()}
+    return ", ".join(words.listing(map(known[name].text, some)) for name, some in listed.items() if name in known)
 
 
 def _verdict(check: Check, about: str, theory: float | None, paper: float | None, ours: Measured) -> Verdict:

@@ -2,6 +2,7 @@
 
 from math import acos, asin, pi, sin, sqrt
 
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -94,7 +95,6 @@ def test_a_fixed_point_is_where_layer_after_layer_leads(name: str, sigma_w2: flo
 
 def test_close_to_criticality_the_distance_keeps_its_digits() -> None:
     """At erf without biases and sigma_w2 = pi/4 (1 + x): against the root of the closed form in 40 digits."""
-    mpmath = pytest.importorskip("mpmath")
     erf = ACTIVATIONS["erf"]
     with mpmath.workdps(40):
         for w, b in [(2.0, 0.1), (1.6, 0.1), (1.55, 0.1)]:

@@ -1,5 +1,6 @@
 """What finite width takes from a typical net's norms, against nets that are drawn here, forwards and back, one sample each."""
 
+import sys
 from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
@@ -95,6 +96,18 @@ def test_without_it_theory_would_miss_the_first_layer(case: tuple[str, float, fl
     deltas, _ = drawn(*case)
     error = deltas[:, 0].std(ddof=1) / sqrt(NETS)
     assert predicted(*case)[0][0] - deltas[:, 0].mean() > SIGMAS * error
+
+
+@pytest.mark.parametrize("orthogonal", [False, True])
+def test_narrower_and_more_nets_tell_the_small_terms(orthogonal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What W's dependence on delta does (Gaussian), and that h lies on a sphere (orthogonal): more than 4 standard errors of these nets."""
+    here = sys.modules[__name__]
+    monkeypatch.setattr(here, "NETS", 5000)
+    monkeypatch.setattr(here, "SIZES", (20, *[20] * (DEPTH - 1), 20))
+    case = ("sigmoid", 4.0, 0.0, orthogonal)
+    deltas, _ = drawn.__wrapped__(*case)
+    wide, _, lost, _ = predicted(*case)
+    assert abs(wide[0] - lost[0] - deltas[:, 0].mean()) < SIGMAS * deltas[:, 0].std(ddof=1) / sqrt(5000)
 
 
 def test_linear_orthogonal_nets_lose_nothing() -> None:

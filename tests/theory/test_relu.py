@@ -3,6 +3,7 @@
 from itertools import pairwise
 from math import comb, exp, log, sqrt
 
+import mpmath
 import numpy as np
 import pytest
 
@@ -15,7 +16,6 @@ RELU, LINEAR = ACTIVATIONS["relu"], ACTIVATIONS["linear"]
 @pytest.mark.parametrize("sigma_w2", [2.0, 0.7])
 @pytest.mark.parametrize("width", [1, 2, 3, 7, 20, 101, 400])
 def test_the_binomial_sum_in_forty_digits(width: int, sigma_w2: float) -> None:
-    mpmath = pytest.importorskip("mpmath")
     with mpmath.workdps(40):
         total = mpmath.mpf(2) ** width - 1
         weights = [mpmath.mpf(comb(width, k)) / total for k in range(1, width + 1)]
@@ -71,7 +71,6 @@ def test_nets_drawn_at_random(widths: list[int], sigma_w2: float) -> None:
 @pytest.mark.parametrize("width", [1, 2, 5, 17, 64, 1000])
 def test_the_exact_gain_takes_the_drift_away(width: int) -> None:
     assert log_norm_moments(width, exact_gain(width, RELU) ** 2).mean == pytest.approx(0.0, abs=1e-12)
-    mpmath = pytest.importorskip("mpmath")
     drift = log(exact_gain(width, LINEAR) ** 2 / width) + float(mpmath.digamma(width / 2)) + log(2)
     assert drift == pytest.approx(0.0, abs=1e-12)
 

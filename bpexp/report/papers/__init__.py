@@ -1,11 +1,18 @@
-"""The papers' own figures, drawn from our runs.  To add one: write a function from a `Study` to a `Picture` and give it a row here."""
+"""The figures of studies: the papers' own, drawn from our runs, and every picture of a report.
+
+To add one: write a function from a `Study` to a `Picture` and give it a row here.
+"""
 
 from collections.abc import Callable, Mapping
 
-from bpexp.report.papers import isometry, linear_nets
+from bpexp.report.figures import PICTURES
+from bpexp.report.papers import initialization, isometry, linear_nets, mean_field, saturation
 from bpexp.report.picture import Picture
 from bpexp.report.selection import Study
 
 __all__ = ["FIGURES"]
 
-FIGURES: Mapping[str, Callable[[Study], Picture]] = {**linear_nets.FIGURES, **isometry.FIGURES}
+MODULES = (initialization, isometry, linear_nets, mean_field, saturation)
+
+FIGURES: dict[str, Callable[[Study], Picture]] = {entry.name: entry.function for entry in PICTURES}
+FIGURES |= {name: it for module in MODULES for name, it in module.FIGURES.items()}
