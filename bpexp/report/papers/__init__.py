@@ -3,7 +3,7 @@
 To add one: write a function from a `Study` to a `Picture` and give it a row here.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from bpexp.report.figures import PICTURES
 from bpexp.report.papers import initialization, isometry, linear_nets, mean_field, saturation
