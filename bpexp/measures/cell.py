@@ -68,7 +68,7 @@ class Cell:
         """The runs that have these values, by the names of the command line; where a list is given, one of its values."""
         frame = self.frame
         for name, value in values.items():
-            frame = frame[[_same(found, value) for found in frame[full_key(name)]]]
+            frame = frame.loc[[_same(found, value) for found in frame[full_key(name)]]]  # of no rows [] would be no columns
         return replace(self, frame=frame)
 
     def each(self, names: Sequence[str]) -> Iterator[tuple[dict[str, Any], "Cell"]]:
