@@ -6,10 +6,10 @@ options are the function's keyword arguments.  To add one: write a function in a
 
 from collections.abc import Callable, Mapping
 
-from bpexp.measures import over_layers, over_runs
+from bpexp.measures import boundary, over_layers, over_runs, trainability
 from bpexp.measures.cell import Cell, Measured
 
 __all__ = ["MEASURED", "PREDICTED", "Cell", "Measured"]
 
-MEASURED: Mapping[str, Callable[..., Measured]] = over_layers.MEASURED | over_runs.MEASURED
-PREDICTED: Mapping[str, Callable[..., float]] = over_layers.PREDICTED
+MEASURED: Mapping[str, Callable[..., Measured]] = over_layers.MEASURED | over_runs.MEASURED | trainability.MEASURED | boundary.MEASURED
+PREDICTED: Mapping[str, Callable[..., float]] = over_layers.PREDICTED | trainability.PREDICTED

@@ -8,6 +8,7 @@ from typing import Any
 from bpexp.config import full_key
 from bpexp.measures import MEASURED, PREDICTED, Cell, Measured
 from bpexp.report.selection import Study
+from bpexp.sweep.names import is_hydras, parse_word
 from bpexp.tracking.reader import NoRunsError, Runs, load_runs
 from bpexp.verify.judge import TOLERANCES, Verdict, judge
 from bpexp.verify.running import Launch, Place
@@ -39,7 +40,8 @@ def of_launch(ended: Launch, file: StudyFile, words: Sequence[str], place: Place
     if ended.failed:
         return Judged(ended.name, file, None, (), ended.seconds, _reason(ended.told))
     try:
-        runs = load_runs(" ".join([f"study={ended.name}", *words]), place.uri, place.experiment, file.frames)
+        told = [word for word in words if not is_hydras(parse_word(word).key_or_group)]  # as a sweep's name has them
+        runs = load_runs(" ".join([f"study={ended.name}", *told]), place.uri, place.experiment, file.frames)
         rows = verdicts(file, runs, quick=quick)
     except NoRunsError as error:
         return Judged(ended.name, file, None, (), ended.seconds, str(error))

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 
+from bpexp.report.papers import fractal, phase_diagram
 from bpexp.report.picture import Picture
 from bpexp.report.selection import Study
 
 __all__ = ["FIGURES"]
 
-FIGURES: dict[str, Callable[[Study], Picture]] = {}
+FIGURES: dict[str, Callable[[Study], Picture]] = {**phase_diagram.FIGURES, **fractal.FIGURES}
