@@ -50,7 +50,7 @@ def box_counts(phases: Phases, sizes: Sequence[int]) -> Float64s:
     """How many boxes of s x s squares, for each size s, hold both phases: the mean over all places of the cut into boxes.
 
     `phases` (n + 1, m + 1) are the corners of n x m squares, and neighbouring squares share two of them.  One place of the cut alone would miss or
-    double what lies along its lines.  Each square is the middle of a box in one of the s² places, so a straight line across the picture has n/s boxes at any s.
+    double what lies along its lines.  Each square is the middle of a box in one of the s² places: a straight line across has n/s boxes at any s.
     """
     corners = np.lib.stride_tricks.sliding_window_view(phases, (2, 2))
     both = corners.any(axis=(2, 3)) & ~corners.all(axis=(2, 3))
