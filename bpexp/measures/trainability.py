@@ -40,8 +40,9 @@ def _crossings(cell: Cell, over: str, name: str, level: float) -> Iterator[float
 
 
 def crosses_at(cell: Cell, over: str, name: str, level: float) -> Measured:
-    """Where along `over` the number falls through the level, the mean over seeds."""
-    return Measured.mean(list(_crossings(cell, over, name, level)))
+    """Where along `over` the number falls through the level, the mean over seeds; inf or NaN where that of any seed is."""
+    found = list(_crossings(cell, over, name, level))
+    return Measured.mean(found) if np.isfinite(found).all() else Measured.once(sum(found))
 
 
 def correlation_length(cell: Cell) -> float:
@@ -55,30 +56,26 @@ def correlation_length(cell: Cell) -> float:
 def crossing_in_lengths(cell: Cell, over: str, name: str, level: float, each: str, longest: float = inf) -> Measured:
     """The median over the values of a key `each` of: where the number falls through the level (mean over seeds), over xi_c.
 
-    Values whose xi_c is longer than `longest` layers are left out: at criticality no net is as deep as a multiple of it.
+    Values whose xi_c is longer than `longest` layers are left out: at criticality no net is as deep as a multiple of it.  NaN where one of the others
+    does not fall through the level.
     """
     found = []
     for _, part in cell.each([each]):
         length = correlation_length(part)
         if not length > longest:
             found.append(crosses_at(part, over, name, level).value / length)
-    return Measured.median(found)
+    return Measured.median(found) if np.isfinite(found).all() else Measured.once(nan)
 
 
 def farthest_crossing(cell: Cell, over: str, name: str, level: float, each: str) -> Measured:
-    """The value of a key `each` at which the number falls through the level farthest along `over`; a number of its own for every seed.
+    """The value of a key `each` at which the number falls through the level (mean over seeds) farthest along `over`.
 
-    NaN where two values are equally far, or where none falls through it.
+    One number of all runs together: it is one of the key's values.  NaN where two are equally far, or where none falls through the level.
     """
-    return Measured.mean([_farthest(cell, int(seed), (over, name, level), each) for seed in sorted(cell.frame["seed"].unique())])
-
-
-def _farthest(cell: Cell, seed: int, asked: tuple[str, str, float], each: str) -> float:
-    column = full_key(each)
-    found = {values[column]: next(_crossings(part, *asked)) for values, part in cell.where({"seed": seed}).each([each])}
+    found = {values[full_key(each)]: crosses_at(part, over, name, level).value for values, part in cell.each([each])}
     known = {value: place for value, place in found.items() if not isnan(place)}
     farthest = [float(value) for value, place in known.items() if place == max(known.values())]
-    return farthest[0] if len(farthest) == 1 else nan
+    return Measured.once(farthest[0] if len(farthest) == 1 else nan)
 
 
 def predicted_crosses_at(cell: Cell, lengths: float) -> float:

@@ -23,7 +23,7 @@ from bpexp.sweep.reading import study_faults
 from bpexp.verify.study import StudyFile, find, read
 
 FILES = find([config_dir()])
-MOST_RUNS = 5_000  # of a study: each takes its 15 ms besides its training
+MOST_RUNS = 8_000  # of a study: each takes its 15 ms besides its training
 MOST_QUICK_RUNS = 600
 
 

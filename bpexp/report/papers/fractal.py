@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from bpexp.core.arrays import Float64s
-from bpexp.measures.boundary import box_counts, box_sizes, dimension, grid
+from bpexp.measures.boundary import box_counts, box_sizes, dimension, pieces
 from bpexp.measures.cell import Cell, Measured
 from bpexp.report import words
 from bpexp.report.picture import WIDTH, Picture, decade_axis
@@ -24,6 +25,8 @@ from bpexp.report.selection import Study
 __all__ = ["FIGURES", "trainability_border"]
 
 X, Y = "lr", "output_lr"
+MOST_SHOWN = 3  # pictures; smaller pieces are told by their dimension
+SMOOTH: dict[str, Any] = {"color": "#222222", "linestyle": (0, (1, 2)), "linewidth": 1.0}
 SHADES = (0.15, 1.0)  # of a phase, from fast to slow
 DARK_AND_LIGHT = (("Blues", 1), ("Oranges", -1))  # converges, diverges; both are told apart with every common colour blindness
 
@@ -75,30 +78,34 @@ class Plane:
 
 
 def planes(study: Study) -> list[Plane]:
-    """The study's grids, the largest first; those with gaps are left out."""
+    """The study's grids, those of most nets first; grids with gaps are left out."""
     cell, others = Cell.of(study.runs), [key.name for key in study.varying if key.name not in (X, Y)]
     found = []
     for _, part in cell.each(others):
-        x, y, values = grid(part, X, Y)
-        found.append(Plane(str(part.config.activation), np.log10(x), np.log10(y), values))
-    return sorted((plane for plane in found if plane.whole and min(plane.values.shape) > 1), key=lambda plane: (-plane.span, plane.name != "tanh"))
+        name = str(part.config.activation)
+        found += [Plane(name, np.log10(piece.x), np.log10(piece.y), piece.values) for piece in pieces(part, X, Y)]
+    return sorted((plane for plane in found if plane.whole and min(plane.values.shape) > 1), key=lambda plane: -plane.values.size)
 
 
 def trainability_border(study: Study) -> Picture:
-    """Learning rates of the two layers, coloured by how fast the net converges or diverges, and the boxes that hold both over their size."""
-    found = planes(study)
-    count = len(found) + 1
-    columns = 2
-    figure = Figure(figsize=(WIDTH, 3.2 * -(-count // columns) + 0.5))
-    axes = list(figure.subplots(-(-count // columns), columns, squeeze=False).ravel())
+    """Learning rates of the two layers, coloured by how fast the net converges or diverges; boxes over their size; dimensions along the border."""
+    everything = planes(study)
+    shown = sorted(everything[:MOST_SHOWN], key=lambda plane: (-plane.span, -plane.values.size))
+    places = sorted(everything[MOST_SHOWN:], key=lambda plane: plane.x[0])
+    count = len(shown) + 1 + bool(places)
+    rows = -(-count // 2)
+    figure = Figure(figsize=(WIDTH, 2.9 * rows + 0.4))
+    axes = list(figure.subplots(rows, 2, squeeze=False).ravel())
     for empty in axes[count:]:
         empty.remove()
-    for ax, plane in zip(axes, found, strict=False):
+    for ax, plane in zip(axes, shown, strict=False):
         _draw(ax, plane)
-        for other in found:
+        for other in shown:
             _frame(ax, plane, other)
-    dimensions = [dimension(plane.phases) for plane in found]
-    _counts(axes[len(found)], found, dimensions)
+    dimensions = [dimension(plane.phases) for plane in shown]
+    _counts(axes[len(shown)], shown, dimensions)
+    if places:
+        _along(axes[count - 1], places)
     bar = figure.colorbar(ScalarMappable(cmap=_colours()), ax=axes[:count], aspect=40, pad=0.02)
     bar.set_ticks([0.02, 0.46, 0.54, 0.98], labels=["converges\nfast", "converges\nslowly", "diverges\nslowly", "diverges\nfast"])
     bar.ax.tick_params(length=0)
@@ -106,9 +113,9 @@ def trainability_border(study: Study) -> Picture:
     notes = (
         "One net, from the same initial weights at every pair of learning rates.",
         "Converges: the mean of the last 20 losses is below the first. Shades are by rank, dark next to the border.",
-        "The black frame is what the panel of its size shows. N(s) is the mean number of boxes, s squares a side, that hold both phases.",
+        "A black frame is where another panel lies. N(s) is the mean number of boxes, s squares a side, that hold both phases.",
     )
-    return Picture(figure, _sentence(found, dimensions), notes)
+    return Picture(figure, _sentence(shown, dimensions, places), notes)
 
 
 def _colours() -> ListedColormap:
@@ -149,7 +156,22 @@ def _counts(ax: Axes, found: list[Plane], dimensions: list[Measured]) -> None:
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     low, high = ax.get_ylim()
     ax.set_ylim(low, high * (high / low) ** 0.45)  # room for the legend
-    ax.legend(loc="upper right", title="dimension", alignment="left", fontsize=7, title_fontsize=7)
+    if found:
+        ax.legend(loc="upper right", title="dimension", alignment="left", fontsize=7, title_fontsize=7)
+
+
+def _along(ax: Axes, places: list[Plane]) -> None:
+    """The dimension of small pieces over where they lie along the border."""
+    for number, name in enumerate(dict.fromkeys(plane.name for plane in places)):
+        own = [plane for plane in places if plane.name == name]
+        measured = [dimension(plane.phases) for plane in own]
+        x, y = [float(plane.x.mean()) for plane in own], [each.value for each in measured]
+        ax.plot(x, y, marker="s^oD"[number % 4], color=f"C{number + 1}", linewidth=0.8, label=name)
+    ax.axhline(1.0, label="smooth", **SMOOTH)
+    ax.set(title="dimension along the border", xlabel=r"learning rate $\eta$, hidden layer", ylabel="box-counting dimension")
+    ax.set_box_aspect(1.0)
+    decade_axis(ax.xaxis)
+    ax.legend(loc="upper left", fontsize=7)
 
 
 def _told(measured: Measured) -> str:
@@ -157,11 +179,15 @@ def _told(measured: Measured) -> str:
     return f"{measured.value:.2f}{around}" if measured.value == measured.value else "no border"
 
 
-def _sentence(found: list[Plane], dimensions: list[Measured]) -> str:
-    if not found:
+def _sentence(shown: list[Plane], dimensions: list[Measured], places: list[Plane]) -> str:
+    if not shown:
         return "No pairs of learning rates form a grid."
-    parts = [f"{_told(measured)} ({plane.about} a side)" for plane, measured in zip(found, dimensions, strict=True)]
-    return f"The border between learning rates that train and those that don't has a box-counting dimension of {words.listing(parts)}."
+    parts = [f"{_told(measured)} ({plane.about} a side)" for plane, measured in zip(shown, dimensions, strict=True)]
+    text = f"The border between learning rates that train and those that don't has a box-counting dimension of {words.listing(parts)}."
+    names = dict.fromkeys(plane.name for plane in places)
+    medians = [Measured.median([dimension(plane.phases).value for plane in places if plane.name == name]).value for name in names]
+    told = words.listing(f"{median:.2f} ({name})" for name, median in zip(names, medians, strict=True))
+    return f"{text} Its median over places along the border: {told}." if names else text
 
 
 FIGURES: dict[str, Callable[[Study], Picture]] = {"trainability_border": trainability_border}

@@ -1,7 +1,7 @@
 """Which depths can be trained at which variance of the weights: the phase diagram of Schoenholz et al. 2017."""
 
 from collections.abc import Callable
-from math import isfinite
+from math import isfinite, isnan
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ __all__ = ["FIGURES", "phase_diagram"]
 
 VARIANCE, DEPTH, ACCURACY = "init.sigma_w2", "depth", "final_accuracy_train"
 LEVEL = 0.5  # of the accuracy, up to which a net counts as trained
+LONGEST = 100.0  # layers of a correlation length of which a net may be several deep
 LENGTHS = 6.0  # xi_c that the paper's nets could be deep
 FILLED = 0.94  # of a column's place
 FINE = 400  # points of theory's curve
@@ -85,14 +86,16 @@ def _column(ax: Axes, part: Cell, span: tuple[float, float], scale: Normalize) -
 
 
 def _sentence(columns: dict[float, Cell], reached: dict[float, float], border: float | None) -> str:
-    ratios = [reached[variance] / correlation_length(part) for variance, part in columns.items() if isfinite(reached[variance])]
-    finite = [ratio for variance, ratio in zip(reached, ratios, strict=False) if ratio > 1.0]
-    if not finite:
+    lengths = {variance: correlation_length(part) for variance, part in columns.items()}
+    ratios = [reached[variance] / length for variance, length in lengths.items() if isfinite(reached[variance]) and length < LONGEST]
+    crossed = {variance: depth for variance, depth in reached.items() if not isnan(depth)}
+    if not crossed or not ratios:
         return "No variance has depths on both sides of what can be trained."
-    deepest = max(reached, key=lambda variance: reached[variance] if reached[variance] == reached[variance] else -1.0)
-    told = f"{words.number(min(finite), 2)} to {words.number(max(finite), 2)}" if len(finite) > 1 else words.number(finite[0], 2)
+    deepest = max(crossed, key=crossed.__getitem__)
+    depth = f"to {crossed[deepest]:.0f} layers" if isfinite(crossed[deepest]) else "deeper than any that was trained"
     line = f" (theory's critical point: {border:.2f})" if border is not None else ""
-    depth = f"to {reached[deepest]:.0f} layers" if isfinite(reached[deepest]) else "deeper than any that was trained"
+    lowest, highest = words.number(min(ratios), 2), words.number(max(ratios), 2)
+    told = f"{lowest} to {highest}" if lowest != highest else lowest
     return f"Nets learn down to {told} correlation lengths; deepest, {depth}, at σw² = {deepest:g}{line}."
 
 
