@@ -68,7 +68,7 @@ def test_crossings_and_theory_stand_where_they_belong(picture: Picture) -> None:
 def test_the_sentence_tells_the_lengths_and_the_deepest(picture: Picture) -> None:
     tanh = ACTIVATIONS["tanh"]
     ratios = [25.0 / correlation_depth(tanh, 1.0, 0.05), 18.0 / correlation_depth(tanh, 3.0, 0.05)]
-    assert picture.sentence.startswith(f"Nets learn down to {min(ratios):.1f} to {max(ratios):.1f} correlation lengths")
+    assert picture.sentence.startswith(f"Nets learn down to {min(ratios):.1f} to {max(ratios):.1f} correlation lengths where")
     assert "deeper than any that was trained, at σw² = 1.7 (theory's critical point: 1.76)" in picture.sentence
     assert any("2 runs" in note for note in picture.notes)
 

@@ -26,7 +26,7 @@ __all__ = ["FIGURES", "phase_diagram"]
 
 VARIANCE, DEPTH, ACCURACY = "init.sigma_w2", "depth", "final_accuracy_train"
 LEVEL = 0.5  # of the accuracy, up to which a net counts as trained
-LONGEST = 100.0  # layers of a correlation length of which a net may be several deep
+LONGEST = 20.0  # layers of a correlation length that may decide: with longer ones it is the steps that are too few
 LENGTHS = 6.0  # xi_c that the paper's nets could be deep
 FILLED = 0.94  # of a column's place
 FINE = 400  # points of theory's curve
@@ -96,7 +96,7 @@ def _sentence(columns: dict[float, Cell], reached: dict[float, float], border: f
     line = f" (theory's critical point: {border:.2f})" if border is not None else ""
     lowest, highest = words.number(min(ratios), 2), words.number(max(ratios), 2)
     told = f"{lowest} to {highest}" if lowest != highest else lowest
-    return f"Nets learn down to {told} correlation lengths; deepest, {depth}, at σw² = {deepest:g}{line}."
+    return f"Nets learn down to {told} correlation lengths where those are below {LONGEST:g} layers; deepest, {depth}, at σw² = {deepest:g}{line}."
 
 
 FIGURES: dict[str, Callable[[Study], Picture]] = {"phase_diagram": phase_diagram}
