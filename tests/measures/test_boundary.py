@@ -110,12 +110,15 @@ def test_convergence_is_the_mean_of_the_last_twenty_losses_below_the_first() -> 
     swings = np.where(steps % 2, 2.2, 0.1)  # ends above the first one, and does not converge on the mean either
     swings[0] = 1.0
     quick = np.exp(-steps / 2.0)
+    rises_last = np.where(steps < 59, 0.5, 1.5)  # the mean decides, not the last one
+    rises_last[0] = 1.0
     ended = np.where(steps < 30, grows, np.nan)
-    found = convergence(4.0 * np.array([falls, grows, swings, quick, ended]))
+    found = convergence(4.0 * np.array([falls, grows, swings, quick, ended, rises_last]))
     assert found[0] == pytest.approx(-falls.sum())
     assert found[1] == pytest.approx((1.0 / grows).sum())
     assert found[2] > 0
     assert found[0] < found[3] < 0
+    assert found[5] == pytest.approx(-rises_last.sum())
     assert found[4] == pytest.approx((1.0 / grows[:30]).sum() + 30 * 1e-6)
 
 
@@ -138,8 +141,11 @@ def test_runs_lie_on_the_grid_of_their_learning_rates() -> None:
 
 
 def test_a_grid_with_a_gap_has_no_dimension() -> None:
-    axes: dict[str, Any] = {"steps": 25, "lr": [0.01, 1.0, 1e4], "output_lr": [0.02, 2.0]}
-    assert isnan(MEASURED["box_dimension"](Cell.of(runs_of(configs(**axes)[1:]))).value)
+    rates = [float(rate) for rate in np.logspace(-2, 4, 9)]
+    axes: dict[str, Any] = {"depth": 2, "output": "linear", "batch_size": "full", "steps": 25, "lr": rates, "output_lr": rates}
+    wanted = configs(**axes)
+    assert MEASURED["box_dimension"](Cell.of(runs_of(wanted))).value > 0.5
+    assert isnan(MEASURED["box_dimension"](Cell.of(runs_of(wanted[:40] + wanted[41:]))).value)
 
 
 # ---------------------------------------------------------------------------------------------- units

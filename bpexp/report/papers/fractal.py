@@ -105,7 +105,7 @@ def trainability_border(study: Study) -> Picture:
     dimensions = [dimension(plane.phases) for plane in shown]
     _counts(axes[len(shown)], shown, dimensions)
     if places:
-        _along(axes[count - 1], places)
+        _along(axes[count - 1], places, [plane.name for plane in shown])
     bar = figure.colorbar(ScalarMappable(cmap=_colours()), ax=axes[:count], aspect=40, pad=0.02)
     bar.set_ticks([0.02, 0.46, 0.54, 0.98], labels=["converges\nfast", "converges\nslowly", "diverges\nslowly", "diverges\nfast"])
     bar.ax.tick_params(length=0)
@@ -160,13 +160,15 @@ def _counts(ax: Axes, found: list[Plane], dimensions: list[Measured]) -> None:
         ax.legend(loc="upper right", title="dimension", alignment="left", fontsize=7, title_fontsize=7)
 
 
-def _along(ax: Axes, places: list[Plane]) -> None:
-    """The dimension of small pieces over where they lie along the border."""
-    for number, name in enumerate(dict.fromkeys(plane.name for plane in places)):
+def _along(ax: Axes, places: list[Plane], shown: list[str]) -> None:
+    """The dimension of small pieces over where they lie along the border; colours are those of the counts of the same nets, where there are some."""
+    last = {name: number for number, name in enumerate(shown)}
+    for name in dict.fromkeys(plane.name for plane in places):
+        number = last.setdefault(name, len(shown) + len(last))
         own = [plane for plane in places if plane.name == name]
         measured = [dimension(plane.phases) for plane in own]
         x, y = [float(plane.x.mean()) for plane in own], [each.value for each in measured]
-        ax.plot(x, y, marker="s^oD"[number % 4], color=f"C{number + 1}", linewidth=0.8, label=name)
+        ax.plot(x, y, marker="os^D"[number % 4], color=f"C{number}", linewidth=0.8, label=name)
     ax.axhline(1.0, label="smooth", **SMOOTH)
     ax.set(title="dimension along the border", xlabel=r"learning rate $\eta$, hidden layer", ylabel="box-counting dimension")
     ax.set_box_aspect(1.0)
