@@ -168,7 +168,7 @@ class DataConfig:
     outputs: Annotated[int, Strict(), Ge(1), Le(MAX_WIDTH), Help("number of targets of a sample (data=noise)")] | None = None
     classes: Annotated[int, Strict(), Ge(2), Le(MAX_WIDTH), Help("number of classes (data=synthetic)")] | None = None
     size: Annotated[int, Strict(), Ge(8), Le(MAX_SIZE), Help("pixels a side, 8 being the set itself (data=digits)")] | None = None
-    strength: Annotated[float, Strict(), Gt(0), Finite, Help("singular values of the map to be learned (data=linear)")] | None = None
+    strength: Annotated[float, Strict(), Gt(0), Finite, Help("of the map to be learned (data=linear), or of the targets (data=noise)")] | None = None
     path: Annotated[str, Strict(), Help("file with arrays x and y (data=npz)")] | None = None
 
 

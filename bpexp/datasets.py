@@ -113,14 +113,15 @@ def linear(seed: int, test_fraction: float, inputs: int | None = None, strength:
     return x, strength * x
 
 
-def noise(seed: int, samples: int | None = None, inputs: int | None = None, outputs: int | None = None) -> Samples:
-    """Inputs and targets that have nothing to do with each other, all N(0, 1): the full-batch problem of Sohl-Dickstein 2024.
+def noise(seed: int, samples: int | None = None, inputs: int | None = None, outputs: int | None = None, strength: float | None = None) -> Samples:
+    """Inputs N(0, 1) and targets N(0, s²) that have nothing to do with each other, s = `strength`: the full-batch problem of Sohl-Dickstein 2024.
 
-    Defaults: 1,000 samples, 16 inputs, 1 target.  With nothing to generalise from, `conf/data/noise.yaml` keeps no samples for testing.
+    Defaults: 1,000 samples, 16 inputs, 1 target, s = 1.  With nothing to generalise from, `conf/data/noise.yaml` keeps no samples for testing.
     """
     samples, inputs, outputs = samples or 1000, inputs or 16, outputs or 1
     rng = _generator(seed)
-    return rng.standard_normal((samples, inputs)), rng.standard_normal((samples, outputs))
+    x, y = rng.standard_normal((samples, inputs)), rng.standard_normal((samples, outputs))
+    return x, y if strength is None else strength * y
 
 
 def npz(path: str | None = None) -> Samples:

@@ -240,6 +240,12 @@ def test_noise_takes_its_sizes_and_its_seed() -> None:
     assert one.checksum == same.checksum != other.checksum
 
 
+def test_noise_of_a_strength_is_the_same_with_larger_targets() -> None:
+    (x, y), (same, larger) = (together(load(DataConfig("noise", samples=20, strength=strength))) for strength in (None, 3.0))
+    assert np.array_equal(x, same)
+    assert np.array_equal(3.0 * y, larger)
+
+
 # ---------------------------------------------------------------------------------------------- npz
 
 X = np.random.default_rng(0).standard_normal((30, 3))
@@ -468,7 +474,7 @@ except ConfigError as error:
         ("linear", "samples", 16),
         ("linear", "outputs", 16),
         ("noise", "classes", 2),
-        ("noise", "strength", 2.0),
+        ("noise", "size", 8),
         ("npz", "samples", 100),
         ("mnist", "classes", 3),
     ],

@@ -27,7 +27,7 @@ from bpexp.config import GROUPS, TABLES, DataConfig, InitConfig, RunConfig, Trac
 from bpexp.experiment import memory, prepare
 from bpexp.sweep import stacked
 from bpexp.sweep.app import _register
-from bpexp.sweep.gallery import alone
+from bpexp.sweep.gallery import alone, logspace
 from bpexp.sweep.grid import own_words
 from bpexp.sweep.names import config_dir
 from bpexp.sweep.stacked import START_SECONDS, Job, Load, Settings, load_of, processes, stack_key, stacks
@@ -567,3 +567,9 @@ def test_every_row_of_a_table_is_an_option(tmp_path: Path, group: str) -> None:
     assert f"{group}: {options}" in command(tmp_path, "--config-dir=conf", "--help").stdout
     (line,) = refused(tmp_path, "--config-dir=conf", f"{group}=minx")
     assert line == f"{group}=minx: must be one of {options}; did you mean 'mine'?"
+
+
+def test_values_at_equal_ratios_are_told_in_a_word() -> None:
+    values = [float(text) for text in logspace(-3, 2, 11).split(",")]
+    assert values == pytest.approx([10 ** (-3 + step / 2) for step in range(11)], rel=1e-7)
+    assert logspace(-1, 1, 3) == "0.1,1,10"

@@ -6,12 +6,25 @@ options are the function's keyword arguments.  To add one: write a function in a
 
 from collections.abc import Callable, Mapping
 
-from bpexp.measures import comparison, dynamics, jacobian, learning_rates, over_layers, over_runs, over_steps, signal, speeds, work
+from bpexp.measures import (
+    boundary,
+    comparison,
+    dynamics,
+    jacobian,
+    learning_rates,
+    over_layers,
+    over_runs,
+    over_steps,
+    signal,
+    speeds,
+    trainability,
+    work,
+)
 from bpexp.measures.cell import Cell, Measured
 
 __all__ = ["MEASURED", "PREDICTED", "Cell", "Measured"]
 
-MODULES = (comparison, dynamics, jacobian, learning_rates, over_layers, over_runs, over_steps, signal, speeds, work)
+MODULES = (boundary, comparison, dynamics, jacobian, learning_rates, over_layers, over_runs, over_steps, signal, speeds, trainability, work)
 
 MEASURED: Mapping[str, Callable[..., Measured]] = {name: it for module in MODULES for name, it in module.MEASURED.items()}
 PREDICTED: Mapping[str, Callable[..., float]] = {name: it for module in MODULES for name, it in module.PREDICTED.items()}

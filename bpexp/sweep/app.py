@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from bpexp.cli import refuse
 from bpexp.config import GROUPS, ConfigError, Fault, blanks
 from bpexp.experiment import run
-from bpexp.sweep.gallery import alone
+from bpexp.sweep.gallery import alone, logspace
 from bpexp.sweep.help import help_text
 from bpexp.sweep.names import STUDY, config_dir, is_hydras, parse_word, short, sort_words
 from bpexp.sweep.reading import read
@@ -122,6 +122,7 @@ def _register() -> None:
         for name in table:
             options.store(group=group, name=name, node={"name": name})
     OmegaConf.register_new_resolver("bpexp.alone", alone, replace=True)
+    OmegaConf.register_new_resolver("bpexp.logspace", logspace, replace=True)
 
 
 @dataclass(frozen=True)
