@@ -84,5 +84,5 @@ def test_a_sweep_without_recipes_is_refused_in_a_line(tmp_path: Path) -> None:
     assert command(tmp_path, "-m", "depth=2,3", "steps=2", "width=4").returncode == 0
     done = command(tmp_path, module="bpexp.report.cures")
     assert (done.returncode, done.stdout) == (2, "")
-    assert lines(done.stderr) == ["bpexp: sweep=latest: depth=2,3 has no recipes to compare; `python -m bpexp study=cures` runs some"]
+    assert lines(done.stderr) == ["bpexp: sweep=latest: depth=2,3 steps=2 width=4 has no recipes to compare; `python -m bpexp study=cures` runs some"]
     assert not (tmp_path / "docs").exists()
