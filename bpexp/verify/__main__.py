@@ -120,7 +120,7 @@ def _verify(studies: dict[str, "StudyFile"], words: Words) -> int:
         refuse(ConfigError(Fault(fault.key.removeprefix("tracking."), fault.value, fault.must) for fault in error.faults))
     place = Place(uri, config.experiment, words.folder, config.jobs or cpu_count())
     asked = {name: study.quick if words.quick else [] for name, study in studies.items()}
-    found, page = {}, Page(out)
+    found, page = {}, Page(out, words.quick)
     with screen(list(studies)) as shown:
         for ended in launch(asked, place):
             found[ended.name] = of_launch(ended, studies[ended.name], asked[ended.name], place, quick=words.quick)
@@ -128,7 +128,9 @@ def _verify(studies: dict[str, "StudyFile"], words: Words) -> int:
             page.write([found[name] for name in studies if name in found])
     shown.table([found[name] for name in studies])
     print(out / "index.html")
-    return 0 if all(judged.holds for judged in found.values()) else 1
+    for line in page.undrawn:
+        print(f"bpexp: {line}", file=sys.stderr)
+    return 0 if all(judged.holds for judged in found.values()) and not page.undrawn else 1
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -39,7 +40,7 @@ class Shown:
     def table(self, studies: Sequence[Judged]) -> None:
         """All verdicts."""
         for judged in studies:
-            self.console.print(f"\n[bold]{judged.file.title}[/]  [dim]{judged.name}, {judged.seconds:.0f} s[/]")
+            self.console.print(f"\n[bold]{escape(judged.file.title)}[/]  [dim]{judged.name}, {judged.seconds:.0f} s[/]")
             self.console.print(judged.file.source, style="dim", markup=False, soft_wrap=True)
             if judged.failure:
                 self.console.print(judged.failure, style="red", markup=False, soft_wrap=True)
@@ -65,7 +66,7 @@ def _table(verdicts: Sequence[Verdict]) -> Table:
     last = ""
     for verdict in verdicts:
         claim, *rest = cells(verdict)
-        table.add_row("" if claim == last else claim, *rest, style=None if verdict.verdict == "holds" else COLOURS[verdict.verdict])
+        table.add_row(*map(escape, ("" if claim == last else claim, *rest)), style=None if verdict.verdict == "holds" else COLOURS[verdict.verdict])
         last = claim
     return table
 

@@ -88,6 +88,24 @@ def test_a_study_that_cannot_be_run_fails_with_its_reason(judged: tuple[Path, su
     assert "depth=0: must be a whole number" in ended.stdout
 
 
+def test_what_a_measure_or_a_figure_cannot_do_is_told_in_a_line(judged: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    """A number that these runs have not; a figure of other runs.  Neither is another study's trouble."""
+    folder, _ = judged
+    none = {"claim": "nothing <b>", "measure": "number", "options": {"name": "finl_loss"}, "tolerance": {"at_most": 1}, "because": "no reason"}
+    for name, change in (("nonumber", {"checks": [none]}), ("nofigure", {"figures": ["modes"]})):
+        study = yaml.safe_load(example())
+        study["study"] |= change
+        add(folder, name, "# @package _global_\n" + yaml.safe_dump(study, sort_keys=False))
+    ended = verify(folder, "nonumber", "nofigure", "mine", "--quick")
+    assert ended.returncode == 1
+    found = told(folder)
+    assert found["nonumber"]["failure"] == "can't be judged: KeyError: 'finl_loss'"
+    assert [check["verdict"] for check in found["nofigure"]["checks"] + found["mine"]["checks"]] == ["holds"] * 4
+    (line,) = lines(ended.stderr)
+    assert line.startswith("bpexp: study=nofigure: figures=modes: can't be drawn of these runs (")
+    assert "can&#39;t be drawn of these runs" in (folder / "reports/verdicts/index.html").read_text()
+
+
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_closes_its_runs_and_goes_on_where_it_was(tmp_path: Path, sent: signal.Signals) -> None:
     slow = yaml.safe_load(example())
