@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from bpexp.report import words
 from bpexp.verify.judge import Verdict
@@ -16,6 +17,7 @@ from bpexp.verify.verdicts import Judged
 __all__ = ["HEADS", "Shown", "cells", "screen"]
 
 PIPED_WIDTH = 220
+COUNTED = 10**9
 COLOURS = {"holds": "green", "undecided": "yellow", "fails": "red"}
 HEADS = ("claim", "runs", "paper", "theory", "ours", "tolerance", "verdict")
 
@@ -31,19 +33,18 @@ class Shown:
     def ended(self, judged: Judged) -> None:
         """A line for a study."""
         held = sum(verdict.verdict == "holds" for verdict in judged.verdicts)
-        told = judged.failure or f"{held} of {words.count(len(judged.verdicts), 'claim')} hold"
-        mark = "[green]✓[/]" if judged.holds else "[red]✗[/]"
+        told = judged.failure or f"{held} of {words.count(len(judged.verdicts), 'claim')} {'holds' if held == 1 else 'hold'}"
+        mark = ("✓", "green") if judged.holds else ("✗", "red")
         self.progress.advance(self.bar)
-        self.console.print(f"{mark} {judged.name:<24} {judged.seconds:6.0f} s  ", end="")
-        self.console.print(told, markup=False, soft_wrap=True)
+        self.console.print(Text.assemble(mark, f" {judged.name:<24} {judged.seconds:6.0f} s  {told}"))
 
     def table(self, studies: Sequence[Judged]) -> None:
         """All verdicts."""
         for judged in studies:
             self.console.print(f"\n[bold]{escape(judged.file.title)}[/]  [dim]{judged.name}, {judged.seconds:.0f} s[/]")
-            self.console.print(judged.file.source, style="dim", markup=False, soft_wrap=True)
+            self.console.print(judged.file.source, style="dim", markup=False)
             if judged.failure:
-                self.console.print(judged.failure, style="red", markup=False, soft_wrap=True)
+                self.console.print(judged.failure, style="red", markup=False)
             if judged.verdicts:
                 self.console.print(_table(judged.verdicts))
 
@@ -75,7 +76,7 @@ def cells(verdict: Verdict) -> tuple[str, ...]:
     """A row's text, under `HEADS`."""
     around = f" of {verdict.target}" if verdict.target and verdict.tolerance.startswith("±") else ""
     paper = "–" if verdict.paper is None else words.value(verdict.paper)  # with no digit that it does not print
-    theory = "–" if verdict.theory is None else words.number(verdict.theory, 4)
+    theory = "–" if verdict.theory is None else _number(verdict.theory)
     return (verdict.claim, verdict.about, paper, theory, ours(verdict), verdict.tolerance + around, verdict.verdict)
 
 
@@ -84,5 +85,10 @@ def ours(verdict: Verdict) -> str:
     measured = verdict.ours
     if not measured.values:
         return "no runs"
-    text = words.number(measured.value, 4)
+    text = _number(measured.value)
     return f"{text} ± {words.number(measured.error, 2)} (n = {len(measured.values):,})" if measured.error == measured.error else text
+
+
+def _number(x: float) -> str:
+    """Four digits of a number, all of a count."""
+    return f"{x:,.0f}".replace("-", words.MINUS) if abs(x) < COUNTED and x == round(x) and abs(x) >= 1000 else words.number(x, 4)
