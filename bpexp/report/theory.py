@@ -1,41 +1,22 @@
 """`python -m bpexp.theory`: theory's numbers for a net of equal layers, in a table, and its predicted profile, in a figure."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-from annotated_types import Ge, Gt, Le
-from pydantic import AfterValidator, Strict
+from typing import TYPE_CHECKING
 
 from bpexp.cli import arguments
-from bpexp.config import HIDDEN, MAX_DEPTH, MAX_WIDTH, Finite, Help, OneOf
+from bpexp.report.theory_keys import TheoryConfig
 
 if TYPE_CHECKING:
     from bpexp.report.theory_numbers import Net, Section
 
-__all__ = ["TheoryConfig", "main"]
+__all__ = ["main"]
 
 DESCRIPTION = """python -m bpexp.theory [key=value …]: what mean-field theory says of a net of equal layers, without data or training.
 
 A table of its numbers, and the predicted profile of its gradients as a figure, into OUT/."""
 
-ACTIVATION = OneOf(tuple(sorted(HIDDEN)))
 PIPED_WIDTH = 250  # a file has room: nothing is folded
-
-
-@dataclass
-class TheoryConfig:
-    """A net of equal layers, all with the same activation."""
-
-    activation: Annotated[str, Strict(), ACTIVATION, AfterValidator(ACTIVATION.check), Help("activation of all layers")] = "sigmoid"
-    sigma_w2: Annotated[float, Strict(), Gt(0), Finite, Help("fan_in times the variance of a weight")] = 1.0
-    sigma_b2: Annotated[float, Strict(), Ge(0), Finite, Help("variance of a bias")] = 0.0
-    depth: Annotated[int, Strict(), Ge(2), Le(MAX_DEPTH), Help("weight layers")] = 100
-    width: Annotated[int, Strict(), Ge(1), Le(MAX_WIDTH), Help("neurons in each layer; null: endlessly many")] | None = None
-    q_input: Annotated[float, Strict(), Gt(0), Finite, Help("mean square of an input")] = 1.0
-    classes: Annotated[int, Strict(), Ge(2), Le(MAX_WIDTH), Help("classes, equally many samples of each, for the losses of a stuck net")] = 10
-    out: Annotated[str, Strict(), Help("folder of the figure")] = "reports/theory"
 
 
 def main(argv: Sequence[str]) -> int:

@@ -4,21 +4,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf, isfinite, log10
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bpexp.core.activations import ACTIVATIONS, Activation
 from bpexp.report import words
+from bpexp.report.theory_keys import TheoryConfig
 from bpexp.theory import relu
 from bpexp.theory.jacobian import squared_singular_values
 from bpexp.theory.limits import PLATEAUS, floors, input_lost_at, layers_until, plateau
 from bpexp.theory.mean_field import NoCriticalPointError, NoFixedPointError, Settled, critical, settled
 from bpexp.theory.narrow import Lost, lost_per_layer, lost_to_width
 from bpexp.theory.profile import Profile, profile
-
-if TYPE_CHECKING:
-    from bpexp.report.theory import TheoryConfig
 
 __all__ = ["Net", "Row", "Section", "sections"]
 
@@ -48,10 +45,10 @@ class Section:
 class Net:
     """The net that is asked about, and what the modules of theory say of it."""
 
-    config: "TheoryConfig"
+    config: TheoryConfig
 
     @classmethod
-    def of(cls, config: "TheoryConfig") -> "Net":
+    def of(cls, config: TheoryConfig) -> "Net":
         return cls(config)
 
     @property

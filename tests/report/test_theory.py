@@ -10,7 +10,8 @@ import pytest
 from bpexp.config import RunConfig
 from bpexp.prediction import Prediction, predict
 from bpexp.report.selection import Study
-from bpexp.report.theory import TheoryConfig, main
+from bpexp.report.theory import main
+from bpexp.report.theory_keys import TheoryConfig
 from bpexp.report.theory_numbers import Net, sections
 from bpexp.theory.mean_field import settled
 from tests.report.studies import configs, records, runs_of, study, with_layers
