@@ -40,6 +40,7 @@ ASKED, MADE = "log10_update_ratio", "log10_update_made"
 STEPS_SHOWN = 5
 COMPARABLE = 4.0  # panels share an axis or a colour scale if none spans this many times the decades of another,
 FEW_DECADES = 8.0  # or if none spans more than so many
+OF_ONE_SAMPLE = "a single sample at step 0 (a batch's norm depends, besides, on how alike its samples' gradients are)"
 MARKED_DEPTH = 12  # up to this depth each layer has a marker
 
 
@@ -85,7 +86,7 @@ def gradient_profiles(study: Study) -> Picture:
     figure.supylabel(r"gradient norm $\|\nabla W\|$")
     if len(settings) > 1 and not share:
         notes += ("Each panel has its own vertical axis.",)
-    return Picture(figure, _profile_sentence(study), (*notes, *_theory_note("step 0", theory), *seeds_note(study)))
+    return Picture(figure, _profile_sentence(study), (*notes, *_theory_note(OF_ONE_SAMPLE, theory), *seeds_note(study)))
 
 
 def _marks(zeros: bool, theory: Collection[Setting]) -> list[Artist]:
