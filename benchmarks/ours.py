@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.cells import Cell, Floats, Stepper
-from bpexp.config import RunConfig, check, parse
+from bpexp.config import RunConfig, check, given, parse
 from bpexp.core import training
 from bpexp.core.arrays import Array
 from bpexp.core.engines import ENGINES as CORE_ENGINES
 from bpexp.core.initializers import INITIALIZERS, draw_layer
 from bpexp.core.step import Step
 from bpexp.core.training import Training
-from bpexp.experiment import NullSink, _architecture, _given, _initial, _stream, _task, prepare, run
+from bpexp.experiment import NullSink, _architecture, _initial, _stream, _task, prepare, run
 
 __all__ = ["ENGINES", "batch", "configuration", "stepper", "weights"]
 
@@ -123,5 +123,5 @@ def weights(cell: Cell, run: int = 0) -> Iterator[Float32s]:
     prepared = prepare(replace(config, seed=config.seed + run))
     net, init, rng = _architecture(prepared.config, prepared.dataset), INITIALIZERS[config.init.name], _stream(prepared, 0)
     for k in net.layers:
-        W, _ = draw_layer(rng, init, k, net.sizes[k - 1], net.sizes[k], bias=False, **_given(prepared.config.init, init))
+        W, _ = draw_layer(rng, init, k, net.sizes[k - 1], net.sizes[k], bias=False, **given(prepared.config.init, init))
         yield W.astype(np.float32)

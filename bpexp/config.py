@@ -54,6 +54,7 @@ __all__ = [
     "fingerprint",
     "flatten",
     "full_key",
+    "given",
     "keys",
     "nested",
     "parse",
@@ -377,6 +378,11 @@ def flatten(config: object) -> dict[str, Any]:
         value = getattr(config, entry.name)
         found |= {f"{entry.name}.{key}": inner for key, inner in flatten(value).items()} if is_dataclass(value) else {entry.name: value}
     return found
+
+
+def given(part: object, row: Row) -> dict[str, Any]:
+    """The keys that a row takes, with the configuration's values."""
+    return {key: getattr(part, key) for key in row.keys}
 
 
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:

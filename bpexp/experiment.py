@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from functools import cache, partial
 from itertools import pairwise
 from math import nan
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from bpexp.config import ConfigError, Fault, RunConfig, check, combinations, fingerprint, solved
+from bpexp.config import ConfigError, Fault, RunConfig, check, combinations, fingerprint, given, solved
 from bpexp.core.activations import ACTIVATIONS
 from bpexp.core.arrays import Float64s
 from bpexp.core.descent import Method
@@ -31,7 +31,6 @@ from bpexp.core.normalization import NORMS
 from bpexp.core.optimizers import OPTIMIZERS
 from bpexp.core.probes import PLAIN, PROBES
 from bpexp.core.records import Records
-from bpexp.core.rows import Row
 from bpexp.core.schedule import log_spaced
 from bpexp.core.schedules import SCHEDULES
 from bpexp.core.skips import SKIPS
@@ -233,23 +232,18 @@ def _architecture(config: RunConfig, dataset: Dataset) -> Architecture:
         bias=config.bias,
         dtype=np.dtype(config.dtype),
         normalize=NORMS[config.norm].normalize,
-        connect=partial(skip.connect, **_given(config.skip, skip)),
+        connect=partial(skip.connect, **given(config.skip, skip)),
     )
 
 
 def _method(config: RunConfig) -> Method:
     optimizer, schedule = OPTIMIZERS[config.optimizer.name], SCHEDULES[config.schedule.name]
-    keys = _given(config.schedule, schedule)
+    keys = given(config.schedule, schedule)
 
     def factor(step: int) -> float:
         return float(schedule.rule(step, config.steps, **keys))
 
-    return Method(optimizer, _given(config.optimizer, optimizer), config.optimizer.clip, factor)
-
-
-def _given(part: object, row: Row) -> dict[str, Any]:
-    """The keys that a row takes, with the configuration's values."""
-    return {key: getattr(part, key) for key in row.keys}
+    return Method(optimizer, given(config.optimizer, optimizer), config.optimizer.clip, factor)
 
 
 def _initial(runs: Sequence[Run]) -> Parameters:
@@ -261,7 +255,7 @@ def _initial(runs: Sequence[Run]) -> Parameters:
         init = INITIALIZERS[part.name]
         for k in net.layers:
             sizes = net.sizes[k - 1], net.sizes[k]
-            parameters.W[k][index], bias = draw_layer(rng, init, k, *sizes, bias=net.bias, sigma_b2=part.sigma_b2, **_given(part, init))
+            parameters.W[k][index], bias = draw_layer(rng, init, k, *sizes, bias=net.bias, sigma_b2=part.sigma_b2, **given(part, init))
             if bias is not None:
                 parameters.b[k][index] = bias
     return parameters

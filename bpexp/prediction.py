@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bpexp.config import RunConfig, solved
+from bpexp.config import RunConfig, given, solved
 from bpexp.core.activations import ACTIVATIONS, Activation
 from bpexp.core.arrays import Float64s
 from bpexp.core.initializers import INITIALIZERS
@@ -21,7 +21,7 @@ from bpexp.theory.mean_field import NoCriticalPointError, NoFixedPointError, Set
 from bpexp.theory.narrow import Lost, lost_per_layer, lost_to_width
 from bpexp.theory.profile import Profile, profile
 
-__all__ = ["Prediction", "predict"]
+__all__ = ["Prediction", "hidden_sigma_w2", "orthogonal", "predict"]
 
 
 @dataclass(frozen=True)
@@ -81,12 +81,24 @@ def predict(config: RunConfig) -> Prediction | None:
         activation=config.activation,
         output=str(config.output),
         init=init.name,
-        keys=tuple((key, getattr(part, key)) for key in init.keys),
+        keys=tuple(given(part, init).items()),
         sigma_b2=part.sigma_b2 if config.bias else 0.0,
         centre=init.centre if config.bias else 0.0,
         directions=_directions(ACTIVATIONS[str(config.output)], data.split.y_train),
     )
     return _predict(net)
+
+
+def hidden_sigma_w2(config: RunConfig) -> float | None:
+    """n_in times the mean square of a weight between two hidden layers; None where the weights are not random."""
+    init = INITIALIZERS[config.init.name]
+    return None if init.sigma_w2 is None else init.sigma_w2(config.width, config.width, **given(solved(config).init, init))
+
+
+def orthogonal(config: RunConfig) -> bool:
+    """Whether the weights of a run start as orthogonal matrices."""
+    init = INITIALIZERS[config.init.name]
+    return init.draws_orthogonal(**given(config.init, init))
 
 
 def _directions(output: Activation, y: NDArray[np.floating[Any]]) -> float:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from bpexp.core.arrays import Array
 
-__all__ = ["Columns", "Records", "decades_per_layer"]
+__all__ = ["Columns", "Records", "decades_lost", "decades_per_layer"]
 
 Columns = dict[str, NDArray[Any]]
 
@@ -112,4 +112,10 @@ def decades_per_layer(log10_delta_norm: NDArray[np.float64]) -> float | None:
     inner = log10_delta_norm[1:-1]
     if len(inner) < SHALLOWEST_SLOPE - 2 or not np.isfinite(inner).all():
         return None
+    return decades_lost(log10_delta_norm, 2, len(log10_delta_norm) - 1)
+
+
+def decades_lost(log10_norm: NDArray[np.float64], first: int, last: int) -> float:
+    """Minus the slope of a log10 profile towards the input, by least squares over layers `first` … `last`: positive where it vanishes."""
+    inner = log10_norm[first - 1 : last]
     return float(np.polyfit(np.arange(len(inner)), inner, 1)[0])

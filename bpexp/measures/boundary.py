@@ -48,7 +48,13 @@ class Piece:
     values: Float64s
 
     @property
-    def converged(self) -> Phases:
+    def whole(self) -> bool:
+        """Whether no run is missing."""
+        return bool(np.isfinite(self.values).all())
+
+    @property
+    def phases(self) -> Phases:
+        """Which runs converged."""
         return np.asarray(self.values < 0.0)
 
 
@@ -87,7 +93,7 @@ def box_dimension(cell: Cell, x: str = "lr", y: str = "output_lr") -> Measured:
     run.
     """
     found = pieces(cell, x, y)
-    measured = [dimension(piece.converged) if np.isfinite(piece.values).all() else Measured.once(nan) for piece in found]
+    measured = [dimension(piece.phases) if piece.whole else Measured.once(nan) for piece in found]
     return measured[0] if len(measured) == 1 else Measured.median([each.value for each in measured])
 
 

@@ -13,7 +13,7 @@ from bpexp.config import RunConfig, full_key
 from bpexp.core.arrays import Float64s
 from bpexp.tracking.reader import Runs, configuration
 
-__all__ = ["Cell", "Measured"]
+__all__ = ["Cell", "Measured", "place"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,10 @@ class Cell:
         for place in range(len(self.frame)):
             yield replace(self, frame=self.frame.iloc[place : place + 1])
 
+    def by_seed(self) -> dict[int, "Cell"]:
+        """The runs of each seed."""
+        return {int(values["seed"]): part for values, part in self.each(["seed"])}
+
     def repeated(self, measure: Callable[["Cell"], float]) -> Measured:
         """The mean of a number that each run has."""
         return Measured.mean([measure(run) for run in self.one_by_one()])
@@ -115,6 +119,11 @@ class Cell:
         parts = self.study.by_run(kind)
         found = [parts[run_id] for run_id in self.frame["run_id"] if run_id in parts]
         return found[0] if len(found) == 1 else pd.concat(found, ignore_index=True) if found else getattr(self.study, kind).iloc[:0]
+
+
+def place(layer: int, depth: int) -> int:
+    """The index of a layer that is counted from 1, or with negative numbers from the output, -1 being the output layer."""
+    return layer - 1 if layer > 0 else depth + layer
 
 
 def _plain(value: Any) -> Any:

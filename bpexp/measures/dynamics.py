@@ -12,7 +12,7 @@ from bpexp.core.arrays import Float64s
 from bpexp.measures.cell import Cell, Measured
 from bpexp.theory import linear
 
-__all__ = ["MEASURED", "PREDICTED", "aligned", "first_crossing", "first_steps", "mode_strengths", "paired", "steps_to"]
+__all__ = ["MEASURED", "PREDICTED", "aligned", "first_crossing", "first_steps", "mode_strengths", "steps_to"]
 
 
 # ---------------------------------------------------------------------------------------------- modes of deep linear nets
@@ -156,11 +156,6 @@ def exponent(cell: Cell, over: str, number: Callable[[Cell], Mapping[int, float]
 
 def _slope(x: Float64s, y: Float64s) -> float:
     return float(np.polyfit(x, y, 1)[0]) if np.isfinite(y).all() and len(x) > 1 else nan
-
-
-def paired(cell: Cell) -> dict[int, Cell]:
-    """The runs of each seed."""
-    return {int(values["seed"]): part for values, part in cell.each(["seed"])}
 
 
 MEASURED: dict[str, Callable[..., Measured]] = {

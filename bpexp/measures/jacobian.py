@@ -5,19 +5,12 @@ from math import nan
 
 import numpy as np
 
-from bpexp.config import RunConfig
 from bpexp.core.arrays import Float64s
-from bpexp.core.initializers import INITIALIZERS
 from bpexp.measures.cell import Cell, Measured
-from bpexp.prediction import predict
+from bpexp.measures.over_layers import log10_ratio
+from bpexp.prediction import orthogonal, predict
 
-__all__ = ["MEASURED", "PREDICTED", "orthogonal", "predicted_variances"]
-
-
-def orthogonal(config: RunConfig) -> bool:
-    """Whether the weights of a run start as orthogonal matrices."""
-    init = INITIALIZERS[config.init.name]
-    return init.draws_orthogonal(**{key: getattr(config.init, key) for key in init.keys})
+__all__ = ["MEASURED", "PREDICTED", "predicted_variances"]
 
 
 def singular_variance(cell: Cell, layer: int) -> Measured:
@@ -59,12 +52,7 @@ def predicted_singular_variance_growth(cell: Cell) -> float:
 
 def log10_singular_mean_change(cell: Cell, first: int, last: int) -> Measured:
     """log10 of how many times as large the mean of the squared singular values of J is at one layer as at another before it; mean over runs."""
-
-    def found(run: Cell) -> float:
-        profile = run.profile("log10_jacobian_mean")
-        return float(profile[last - 1] - profile[first - 1])
-
-    return cell.repeated(found)
+    return log10_ratio(cell, last, first, "log10_jacobian_mean")
 
 
 def predicted_log10_singular_mean_change(cell: Cell, first: int, last: int) -> float:

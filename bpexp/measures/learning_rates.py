@@ -20,7 +20,7 @@ import numpy as np
 from bpexp.config import RunConfig
 from bpexp.datasets import load
 from bpexp.measures.cell import Cell, Measured
-from bpexp.measures.dynamics import aligned, exponent, paired
+from bpexp.measures.dynamics import aligned, exponent
 
 __all__ = ["MEASURED", "PREDICTED", "best_lrs", "largest_lrs", "reached", "sharpness"]
 
@@ -62,7 +62,7 @@ def reached(run: Cell, of: Of) -> float:
 def best_lrs(cell: Cell, after: int | None = None) -> dict[int, float]:
     """By seed, the learning rate of the lowest loss after so many steps, or after the last."""
     found = {}
-    for seed, part in paired(cell).items():
+    for seed, part in cell.by_seed().items():
         losses = {run.config.lr: _loss_after(run, after) for run in part.one_by_one()}
         found[seed] = min(losses, key=losses.__getitem__)
     return found
@@ -79,7 +79,7 @@ def largest_lrs(cell: Cell, share: float, of: Of = "late") -> dict[int, float]:
 
     The geometric mean of the last rate before that and the first one after it; NaN where either is not among the runs.
     """
-    return {seed: _edge({run.config.lr: reached(run, of) for run in part.one_by_one()}, share) for seed, part in paired(cell).items()}
+    return {seed: _edge({run.config.lr: reached(run, of) for run in part.one_by_one()}, share) for seed, part in cell.by_seed().items()}
 
 
 def _edge(ratios: Mapping[float, float], share: float) -> float:

@@ -3,19 +3,12 @@
 from collections.abc import Callable
 from math import nan
 
-import numpy as np
-
 from bpexp.core.arrays import Float64s
-from bpexp.measures.cell import Cell, Measured
+from bpexp.core.records import decades_lost
+from bpexp.measures.cell import Cell, Measured, place
 from bpexp.prediction import Prediction, predict
 
-__all__ = ["MEASURED", "PREDICTED", "decades_lost", "predicted_norm"]
-
-
-def decades_lost(log10_norm: Float64s, first: int, last: int) -> float:
-    """Minus the slope of a log10 profile towards the input, by least squares over layers `first` … `last`: positive where it vanishes."""
-    inner = log10_norm[first - 1 : last]
-    return float(np.polyfit(np.arange(len(inner)), inner, 1)[0])
+__all__ = ["MEASURED", "PREDICTED", "predicted_norm"]
 
 
 def decades_per_layer(cell: Cell, first: int = 2, last: int | None = None, column: str = "log10_delta_norm") -> Measured:
@@ -46,7 +39,7 @@ def predicted_log10_ratio(cell: Cell, layer: int, other: int, column: str = "log
     if found is None or (settled and found.settled is None):
         return nan
     if settled and found.settled is not None:
-        at, against = _places(cell.config.depth, layer, other)
+        at, against = (place(number, cell.config.depth) for number in (layer, other))
         return (at - against) * found.settled.decades_per_layer
     return _ratio(predicted_norm(found, column), layer, other)
 
@@ -57,13 +50,8 @@ def predicted_norm(found: Prediction, column: str) -> Float64s:
 
 
 def _ratio(profile: Float64s, layer: int, other: int) -> float:
-    at, against = _places(len(profile), layer, other)
+    at, against = (place(number, len(profile)) for number in (layer, other))
     return float(profile[at] - profile[against])
-
-
-def _places(depth: int, *layers: int) -> list[int]:
-    """The indices of layers that are counted from 1, or with negative numbers from the output."""
-    return [number - 1 if number > 0 else depth + number for number in layers]
 
 
 MEASURED: dict[str, Callable[..., Measured]] = {"decades_per_layer": decades_per_layer, "log10_ratio": log10_ratio}

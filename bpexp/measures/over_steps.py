@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bpexp.datasets import load
-from bpexp.measures.cell import Cell, Measured
+from bpexp.measures.cell import Cell, Measured, place
 from bpexp.measures.speeds import paired
 from bpexp.theory.limits import plateau
 
@@ -48,7 +48,7 @@ def lowest_until(
 
 
 def _lowest(run: Cell, layer: int, column: str, end: float) -> float:
-    frame, number = run.layers, layer if layer > 0 else run.config.depth + 1 + layer
+    frame, number = run.layers, 1 + place(layer, run.config.depth)
     before = frame[(frame["layer"] == number) & (frame["step"] < end)]
     return float(before[column].min())
 

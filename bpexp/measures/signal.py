@@ -7,16 +7,16 @@ from math import nan
 import numpy as np
 from numpy.typing import NDArray
 
-from bpexp.config import RunConfig, solved
+from bpexp.config import RunConfig
 from bpexp.core.activations import ACTIVATIONS
 from bpexp.core.arrays import Float64s
 from bpexp.core.initializers import INITIALIZERS
+from bpexp.core.records import decades_lost
 from bpexp.datasets import load
 from bpexp.measures.cell import Cell, Measured
-from bpexp.measures.over_layers import decades_lost
-from bpexp.prediction import predict
+from bpexp.prediction import hidden_sigma_w2, predict
 from bpexp.theory.correlation import spread_factor
-from bpexp.theory.limits import floors, input_lost_at, layers_until, plateau
+from bpexp.theory.limits import floors, input_lost_at, layers_until
 from bpexp.theory.mean_field import width_correction
 from bpexp.theory.variance import mean_square
 
@@ -133,12 +133,10 @@ def _first(holds: NDArray[np.bool]) -> float:
 
 def predicted_indistinct_from(cell: Cell) -> float:
     """The first layer where theory's spread is less than the unit roundoff of the activations themselves (`bpexp.theory.limits.input_lost_at`)."""
-    config, init = cell.config, INITIALIZERS[cell.config.init.name]
-    if predict(config) is None or init.sigma_w2 is None:
+    config, sigma_w2 = cell.config, hidden_sigma_w2(cell.config)
+    if predict(config) is None or sigma_w2 is None:
         return nan
-    part, x = solved(config).init, load(config.data).split.x_train
-    sigma_w2 = init.sigma_w2(config.width, config.width, **{key: getattr(part, key) for key in init.keys})
-    sigma_b2 = part.sigma_b2 if config.bias else 0.0
+    x, sigma_b2 = load(config.data).split.x_train, config.init.sigma_b2 if config.bias else 0.0
     q_input, v_input = float(np.mean(x**2)), float(np.mean(x.var(axis=0)))
     found = input_lost_at(ACTIVATIONS[config.activation], sigma_w2, sigma_b2, config.dtype, q_input=q_input, v_input=v_input)
     return nan if found is None else float(found)
@@ -176,26 +174,10 @@ def entries(log10_norm: Float64s, config: RunConfig) -> Float64s:
     return np.asarray(log10_norm - 0.5 * np.log10(sizes[:-1] * sizes[1:]))
 
 
-# ---------------------------------------------------------------------------------------------- the plateau
-
-
-def plateau_loss(cell: Cell) -> Measured:
-    """The full training loss at the end."""
-    return Measured.mean(cell.frame["final_loss"].to_numpy(float))
-
-
-def predicted_plateau_loss(cell: Cell) -> float:
-    """The loss of a net whose output ignores its input and is the targets' mean, for classes of equal size."""
-    return plateau(load(cell.config.data).outputs, cell.config.loss)
-
-
-MEASURED: dict[str, Callable[..., Measured]] = {
-    measure.__name__: measure for measure in (settles_at, spread_lost, indistinct_from, layers_back, plateau_loss)
-}
+MEASURED: dict[str, Callable[..., Measured]] = {measure.__name__: measure for measure in (settles_at, spread_lost, indistinct_from, layers_back)}
 PREDICTED: dict[str, Callable[..., float]] = {
     "settles_at": predicted_settles_at,
     "spread_lost": predicted_spread_lost,
     "indistinct_from": predicted_indistinct_from,
     "layers_back": predicted_layers_back,
-    "plateau_loss": predicted_plateau_loss,
 }

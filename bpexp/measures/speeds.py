@@ -10,11 +10,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bpexp.config import RunConfig, solved
+from bpexp.config import RunConfig
 from bpexp.core.arrays import Float64s
-from bpexp.core.initializers import INITIALIZERS
-from bpexp.measures.cell import Cell, Measured
-from bpexp.prediction import predict
+from bpexp.measures.cell import Cell, Measured, place
+from bpexp.prediction import hidden_sigma_w2, predict
 from bpexp.theory.jacobian import singular_value_mean
 from bpexp.theory.relu import log_norm_of_net, textbook_variance
 
@@ -30,7 +29,7 @@ Law = Literal["exact", "textbook"]
 
 def norm_at(cell: Cell, layer: int, column: str = "log10_mean_delta_norm") -> Measured:
     """The median over draws of the weights of a norm at one layer at step 0; negative numbers count from the output, -1 being the output layer."""
-    return Measured.median(10.0 ** profiles(cell, column)[:, place(layer)])
+    return Measured.median(10.0 ** profiles(cell, column)[:, place(layer, cell.config.depth)])
 
 
 def ratio_per_layer(cell: Cell, first: int = 1, last: int | None = None, column: str = "log10_mean_delta_norm") -> Measured:
@@ -57,13 +56,13 @@ def predicted_ratio_per_layer(cell: Cell, first: int = 1, last: int | None = Non
 
 def scale_at(cell: Cell, layer: int) -> Measured:
     """The root mean square of a layer's z at step 0 (probe `q`): the mean over draws of the weights."""
-    return Measured.mean(np.sqrt(profiles(cell, "q")[:, place(layer)]))
+    return Measured.mean(np.sqrt(profiles(cell, "q")[:, place(layer, cell.config.depth)]))
 
 
 def predicted_scale_at(cell: Cell, layer: int) -> float:
     """Theory's sqrt(q) at that layer of the same net, infinitely wide."""
     found = predict(cell.config)
-    return nan if found is None else sqrt(float(found.profile.q[place(layer)]))
+    return nan if found is None else sqrt(float(found.profile.q[place(layer, cell.config.depth)]))
 
 
 def scale_ratio(cell: Cell, layer: int, key: str, over: Any, under: Any) -> Measured:
@@ -138,9 +137,8 @@ def stretches(walks: Float64s, layers: int) -> Float64s:
 
 def _scale(config: RunConfig) -> float:
     """n_in times the variance of a weight between two hidden layers; NaN where theory has nothing to say."""
-    init = INITIALIZERS[config.init.name]
-    keys = {key: getattr(solved(config).init, key) for key in init.keys}
-    return nan if init.sigma_w2 is None else init.sigma_w2(config.width, config.width, **keys)
+    found = hidden_sigma_w2(config)
+    return nan if found is None else found
 
 
 # ---------------------------------------------------------------------------------------------- singular values
@@ -153,7 +151,7 @@ def mean_singular_value(cell: Cell, layer: int) -> Measured:
 
 def _mean_singular_value(run: Cell, layer: int) -> float:
     frame = run.spectra
-    at = frame[(frame["step"] == 0) & (frame["layer"] == (layer if layer > 0 else run.config.depth + 1 + layer))]
+    at = frame[(frame["step"] == 0) & (frame["layer"] == 1 + place(layer, run.config.depth))]
     return float((10.0 ** at["log10_singular_value"].to_numpy(np.float64)).mean())
 
 
@@ -179,11 +177,6 @@ def profiles(cell: Cell, column: str, step: int = 0) -> Float64s:
         raise ValueError(f"depth={sorted(cell.frame['depth'].unique())}: must be the same in all runs that are measured together")
     frame = cell.layers
     return frame.loc[frame["step"] == step, column].to_numpy(np.float64).reshape(len(cell.frame), -1)
-
-
-def place(layer: int) -> int:
-    """The index of a layer that is counted from 1, or from the output backwards."""
-    return layer - 1 if layer > 0 else layer
 
 
 MEASURED: dict[str, Callable[..., Measured]] = {

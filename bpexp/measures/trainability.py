@@ -34,8 +34,8 @@ def crossing(x: Float64s, y: Float64s, level: float) -> float:
 def _crossings(cell: Cell, over: str, name: str, level: float) -> Iterator[float]:
     """One of each seed."""
     column = full_key(over)
-    for _, frame in cell.frame.groupby("seed"):
-        line = frame.groupby(column)[name].mean()
+    for part in cell.by_seed().values():
+        line = part.frame.groupby(column)[name].mean()
         yield crossing(line.index.to_numpy(np.float64), line.to_numpy(np.float64), level)
 
 

@@ -17,7 +17,6 @@ from bpexp.core.records import decades_per_layer
 from bpexp.prediction import Prediction, predict
 from bpexp.report import words
 from bpexp.report.selection import Key, Setting, Study
-from bpexp.tracking.reader import configuration
 
 __all__ = ["NOTE", "Slope", "anchored_line", "draw_theory", "predicted", "slope", "slopes_sentence", "theory_handle"]
 
@@ -36,9 +35,8 @@ def predicted(study: Study, setting: Setting, changes: Mapping[str, Any] | None 
 
     None where it has none, and where the runs don't tell enough: a part of their configuration or their data is not there any more.
     """
-    row = study.frame.loc[setting.runs[0]].to_dict() | dict(changes or {})
     try:
-        return predict(configuration(row))
+        return predict(study.config(setting, changes))
     except ConfigError:
         return None
 

@@ -13,7 +13,7 @@ import pandas as pd
 from bpexp.config import RunConfig, keys
 from bpexp.core import schedule
 from bpexp.report import words
-from bpexp.tracking.reader import Runs
+from bpexp.tracking.reader import Runs, configuration
 
 __all__ = ["Key", "Setting", "Study", "colour_key", "facets", "idle", "one_of_each", "spread", "sub_grid"]
 
@@ -181,6 +181,10 @@ class Study:
         """The outcomes of a setting's runs, unknown ones left out."""
         return [str(outcome) for outcome in self.frame.loc[list(setting.runs), "outcome"].dropna()]
 
+    def config(self, setting: Setting, changes: Mapping[str, Any] | None = None) -> RunConfig:
+        """The configuration of a setting's first run, some keys `changes` of it changed.  Raises `ConfigError` where there is none such."""
+        return configuration(self.frame.loc[setting.runs[0]].to_dict() | dict(changes or {}))
+
     def depth(self, setting: Setting) -> int:
         return int(words.plain(self.frame["depth"].loc[setting.runs[0]]))
 
@@ -207,11 +211,11 @@ class Study:
 
     @cached_property
     def _curves(self) -> dict[str, pd.DataFrame]:
-        return {str(run_id): frame for run_id, frame in self.runs.curves.groupby("run_id")}
+        return self.runs.by_run("curves")
 
     @cached_property
     def _layers(self) -> dict[str, pd.DataFrame]:
-        return {str(run_id): frame for run_id, frame in self.runs.layers.groupby("run_id")}
+        return self.runs.by_run("layers")
 
 
 def idle(study_keys: Sequence[Key], results: Mapping[Setting, Hashable]) -> list[Key]:

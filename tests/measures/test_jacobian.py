@@ -9,7 +9,8 @@ import pytest
 
 from bpexp.datasets import load
 from bpexp.measures import MEASURED, PREDICTED, Cell
-from bpexp.measures.jacobian import orthogonal, predicted_variances
+from bpexp.measures.jacobian import predicted_variances
+from bpexp.prediction import orthogonal
 from bpexp.tracking.reader import Runs
 from tests.report.studies import configs, records, runs_of
 

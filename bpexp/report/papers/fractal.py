@@ -12,11 +12,10 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from bpexp.core.arrays import Float64s
-from bpexp.measures.boundary import box_counts, box_sizes, dimension, pieces
+from bpexp.measures.boundary import Piece, box_counts, box_sizes, dimension, pieces
 from bpexp.measures.cell import Cell, Measured
 from bpexp.report import words
 from bpexp.report.picture import WIDTH, Picture, decade_axis
@@ -32,21 +31,10 @@ DARK_AND_LIGHT = (("Blues", 1), ("Oranges", -1))  # converges, diverges; both ar
 
 
 @dataclass(frozen=True, eq=False)
-class Plane:
-    """Nets that differ in their two learning rates alone: log10 of both, and how each training went."""
+class Plane(Piece):
+    """Nets that differ in their two learning rates alone, x and y being log10 of them."""
 
     name: str
-    x: Float64s
-    y: Float64s
-    values: Float64s
-
-    @property
-    def whole(self) -> bool:
-        return bool(np.isfinite(self.values).all())
-
-    @property
-    def phases(self) -> NDArray[np.bool]:
-        return np.asarray(self.values < 0.0)
 
     @property
     def box(self) -> tuple[float, float, float, float]:
@@ -83,7 +71,7 @@ def planes(study: Study) -> list[Plane]:
     found = []
     for _, part in cell.each(others):
         name = str(part.config.activation)
-        found += [Plane(name, np.log10(piece.x), np.log10(piece.y), piece.values) for piece in pieces(part, X, Y)]
+        found += [Plane(np.log10(piece.x), np.log10(piece.y), piece.values, name) for piece in pieces(part, X, Y)]
     return sorted((plane for plane in found if plane.whole and min(plane.values.shape) > 1), key=lambda plane: -plane.values.size)
 
 

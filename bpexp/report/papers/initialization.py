@@ -21,7 +21,6 @@ from bpexp.report.picture import Colours, Picture, band, count_axis, decade_axis
 from bpexp.report.predicted import draw_theory, theory_handle
 from bpexp.report.selection import Key, Setting, Study, spread
 from bpexp.theory.relu import textbook_variance
-from bpexp.tracking.reader import configuration
 
 __all__ = ["FIGURES", "he_and_xavier", "random_walk", "speeds"]
 
@@ -46,7 +45,7 @@ def speeds(study: Study) -> Picture:
         logs = _over_draws(study, setting)
         hidden = list(range(1, logs.shape[1]))
         _violins(ax, logs[:, :-1], hidden)
-        prediction = predict(_config(study, setting))
+        prediction = predict(study.config(setting))
         if prediction is not None:
             line = prediction.log10_delta[:-1]
             draw_theory(ax, hidden, line - line[-1] + np.median(logs[:, -2]))
@@ -68,11 +67,6 @@ def speeds(study: Study) -> Picture:
         "Nielsen's speeds of 4 hidden layers are the rounded ones of the book's text.",
     )
     return Picture(figure, _speeds_sentence(study), notes)
-
-
-def _config(study: Study, setting: Setting) -> RunConfig:
-    """That of a setting's first run."""
-    return configuration(study.frame.loc[setting.runs[0]].to_dict())
 
 
 def _over_draws(study: Study, setting: Setting, column: str = SPEED) -> Float64s:
@@ -172,7 +166,7 @@ def he_and_xavier(study: Study) -> Picture:
         band(left, over_runs(pd.concat([_by_epoch(study, setting, run) for run in setting.runs]), "epoch", "loss"), colour, str(setting[key]))
         start = study.layers(setting)[lambda frame: frame["step"] == 0]
         band(right, over_runs(start.assign(scale=0.5 * np.log10(start["q"])), "layer", "scale"), colour, str(setting[key]))
-        prediction = predict(_config(study, setting))
+        prediction = predict(study.config(setting))
         if prediction is not None:
             depth = study.depth(setting)
             draw_theory(right, range(1, depth + 1), 0.5 * prediction.profile.log10_q)
@@ -189,7 +183,7 @@ def he_and_xavier(study: Study) -> Picture:
 
 def _by_epoch(study: Study, setting: Setting, run_id: str) -> pd.DataFrame:
     """The batch's loss, averaged over each epoch; of an epoch that training ended in nothing is told."""
-    frame, length = study.curves(run_id), _steps_per_epoch(_config(study, setting))
+    frame, length = study.curves(run_id), _steps_per_epoch(study.config(setting))
     losses = frame["loss_train"].to_numpy(np.float64)
     epochs = len(losses) // length
     return pd.DataFrame({"epoch": np.arange(1, epochs + 1), "loss": losses[: epochs * length].reshape(epochs, length).mean(axis=1)})

@@ -11,7 +11,8 @@ from bpexp.config import RunConfig
 from bpexp.core.arrays import Float64s
 from bpexp.measures.cell import Cell
 from bpexp.measures.dynamics import first_steps
-from bpexp.measures.jacobian import orthogonal, predicted_variances
+from bpexp.measures.jacobian import predicted_variances
+from bpexp.prediction import orthogonal
 from bpexp.report import words
 from bpexp.report.over_steps import smoothed
 from bpexp.report.picture import Colours, Picture, band, decade_axis, legend, over_runs, panels

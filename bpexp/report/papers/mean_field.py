@@ -10,14 +10,14 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from bpexp.config import RunConfig, solved
+from bpexp.config import RunConfig
 from bpexp.core.activations import ACTIVATIONS
 from bpexp.core.arrays import Float64s
-from bpexp.core.initializers import INITIALIZERS
+from bpexp.core.records import decades_lost
 from bpexp.measures import Measured
-from bpexp.measures.over_layers import decades_lost, predicted_norm
+from bpexp.measures.over_layers import predicted_norm
 from bpexp.measures.signal import entries, forward, half_as_fast
-from bpexp.prediction import predict
+from bpexp.prediction import hidden_sigma_w2, predict
 from bpexp.report import words
 from bpexp.report.picture import Colours, Picture, band, count_axis, decade_axis, legend, over_runs, panels, seeds_note, zero_handle, zero_marks
 from bpexp.report.predicted import draw_theory, theory_handle
@@ -25,7 +25,6 @@ from bpexp.report.selection import SYMBOLS, Setting, Study, spread
 from bpexp.theory.limits import floors, layers_until
 from bpexp.theory.mean_field import decades_per_layer
 from bpexp.theory.variance import mean_square
-from bpexp.tracking.reader import configuration
 
 __all__ = ["FIGURES", "correlations", "deep_gradients", "forward_collapse", "slopes_over_variance"]
 
@@ -254,14 +253,13 @@ def _correlations_sentence(study: Study, nets: Mapping[Setting, RunConfig]) -> s
 
 def _nets(study: Study) -> dict[Setting, RunConfig]:
     """The settings that have records of their layers, with their configurations, by the variance of their weights."""
-    found = {setting: configuration(study.frame.loc[setting.runs[0]].to_dict()) for setting in study.settings if len(study.layers(setting))}
+    found = {setting: study.config(setting) for setting in study.settings if len(study.layers(setting))}
     return dict(sorted(found.items(), key=lambda item: _variance(item[1])))
 
 
 def _variance(config: RunConfig) -> float:
     """n_in times the mean square of a weight between two hidden layers; 0 where the weights are not random."""
-    part, init = solved(config).init, INITIALIZERS[config.init.name]
-    return init.sigma_w2(config.width, config.width, **{key: getattr(part, key) for key in init.keys}) if init.sigma_w2 else 0.0
+    return hidden_sigma_w2(config) or 0.0
 
 
 def _table(study: Study, setting: Setting, column: str) -> pd.DataFrame:
