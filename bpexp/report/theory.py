@@ -23,19 +23,20 @@ def main(argv: Sequence[str]) -> int:
     """Print the table, draw the figure; the exit code."""
     config = arguments(TheoryConfig, argv, DESCRIPTION)
     from bpexp.report.page import told  # after the arguments: --help and refusals need no pandas
-    from bpexp.report.theory_numbers import Net, sections
+    from bpexp.report.theory_numbers import Net
 
-    net = Net.of(config)
-    show(net.text, sections(net))
-    return told(_drawn(net, Path(config.out)), config.out)
+    return told(_written(Net.of(config), Path(config.out)), config.out)
 
 
-def _drawn(net: "Net", folder: Path) -> Iterator[Path]:
+def _written(net: "Net", folder: Path) -> Iterator[Path]:
+    """The table on the screen, the figure into a folder that is made first: where it can't be, nothing else is done."""
     from bpexp.report.page import save_figure
     from bpexp.report.picture import style
     from bpexp.report.theory_figure import predicted_profile
+    from bpexp.report.theory_numbers import sections
 
     folder.mkdir(parents=True, exist_ok=True)
+    show(net.text, sections(net))
     with style():
         figure = predicted_profile(net)
     yield from save_figure(figure, folder, net.file_name)

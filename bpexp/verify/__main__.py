@@ -87,7 +87,7 @@ def _words(argv: Sequence[str]) -> Words:
         else:
             names.append(word)
     config = arguments(VerifyConfig, pairs, DESCRIPTION)
-    if folder is not None and not Path(folder).is_dir():
+    if folder is not None and not (folder and Path(folder).is_dir()):
         refuse(ConfigError([Fault("--config-dir", folder, "must be a folder")]))
     return Words(names, quick, Path(folder) if folder else None, config)
 

@@ -167,3 +167,12 @@ def test_what_the_command_refuses(words: list[str], refused: list[str], capsys: 
     found = sorted(capsys.readouterr().err.splitlines())
     assert len(found) == len(refused)
     assert all(line.startswith(f"bpexp: {start}") for line, start in zip(found, sorted(refused), strict=True))
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["out=/proc/none", "depth=5"])
+    printed = capsys.readouterr()
+    assert (ended.value.code, printed.out) == (2, "")
+    assert printed.err.startswith("bpexp: out=/proc/none: cannot be written to")
+    assert printed.err.count("\n") == 1
