@@ -191,7 +191,7 @@ def _by_epoch(study: Study, setting: Setting, run_id: str) -> pd.DataFrame:
 
 def _steps_per_epoch(config: RunConfig) -> int:
     samples = len(load(config.data).split.x_train)
-    return 1 if config.batch_size == "full" else -(-samples // config.batch_size)
+    return 1 if config.batch_size == "full" else samples // config.batch_size  # what does not fill a batch waits
 
 
 def _several(settings: Sequence[Setting], key: Key | None) -> tuple[str, ...]:
