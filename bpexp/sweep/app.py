@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from bpexp.cli import refuse
 from bpexp.config import GROUPS, ConfigError, Fault, blanks
 from bpexp.experiment import run
+from bpexp.sweep.allowed import guard
 from bpexp.sweep.gallery import alone, logspace
 from bpexp.sweep.help import help_text
 from bpexp.sweep.names import STUDY, config_dir, is_hydras, parse_word, short, sort_words
@@ -36,6 +37,7 @@ def main() -> None:
     """`python -m bpexp`: check the words, then hand over to Hydra."""
     signal.signal(signal.SIGTERM, _terminate)
     _register()
+    guard()
     parser = get_args_parser()
     arguments = parser.parse_args()
     if arguments.help:
