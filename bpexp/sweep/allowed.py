@@ -6,7 +6,8 @@ them as it is composed, of a lone run, a sweep and each of its jobs, before anyt
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import hydra._internal.hydra
@@ -19,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bpexp.cli import refuse
 from bpexp.config import ConfigError, Fault
+from bpexp.sweep.names import secret_refusal
 
 __all__ = ["TARGETS", "CheckedLoader", "guard"]
 
@@ -42,9 +44,10 @@ LOGGING: dict[str, tuple[str, ...]] = {  # by key: what Hydra's own options have
 }
 CALLS = ("()", ".")  # keys of a logging configuration: a function to call, attributes to set
 LOOKS_UP = ("${", "ext://", "cfg://")  # in a text of a logging configuration: what makes another value of it, an imported one as well
-SLURM = frozenset(  # keys of Slurm's launcher that a file may set, to a text of one line: the others go into a shell script as they are
-    """_target_ submitit_folder timeout_min cpus_per_task gpus_per_node tasks_per_node mem_gb nodes name stderr_to_stdout partition qos comment
-    constraint exclude gres cpus_per_gpu gpus_per_task mem_per_gpu mem_per_cpu account signal_delay_s max_num_timeout array_parallelism""".split()
+SLURM = (  # keys of Slurm's launcher that a file may set, to a text of one line: the others go into a shell script as they are
+    {"_target_", "submitit_folder", "timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes", "name", "stderr_to_stdout"}
+    | {"partition", "qos", "comment", "constraint", "exclude", "gres", "cpus_per_gpu", "gpus_per_task", "mem_per_gpu", "mem_per_cpu", "account"}
+    | {"signal_delay_s", "max_num_timeout", "array_parallelism"}
 )
 WRITTEN_OUT: tuple[Place, ...] = ((), ("job",), ("job", "env_set"), ("job_logging",), ("hydra_logging",))  # tables that no interpolation stands for
 NAMES = ("job.name", "output_subdir")  # of files and folders inside the output folder
@@ -64,13 +67,10 @@ class CheckedLoader(ConfigLoaderImpl):
     def _packages(self, config_name: str | None, overrides: list[str]) -> Iterator[Fault]:
         """Search paths that are packages: Hydra imports them before it has composed anything."""
         primary = self.repository.load_config(config_name) if config_name else None
-        paths = OmegaConf.select(primary.config, "hydra.searchpath") if primary else None
-        try:
-            words = OverridesParser.create().parse_overrides(overrides)
-        except HydraException:  # as composing will tell
-            words = []
-        typed = [word.value() for word in words if word.key_or_group == "hydra.searchpath"]
-        for path in [str(path) for some in (paths, *typed) for path in (some if isinstance(some, list) or OmegaConf.is_list(some) else ())]:
+        paths: list[Any] = [OmegaConf.select(primary.config, "hydra.searchpath") if primary else None]
+        with suppress(HydraException):  # as composing will tell
+            paths += [word.value() for word in OverridesParser.create().parse_overrides(overrides) if word.key_or_group == "hydra.searchpath"]
+        for path in (str(path) for some in paths if isinstance(some, Sequence) for path in some):
             if path.startswith("pkg:"):
                 yield Fault("hydra.searchpath", path, "must be a folder: a package would be imported")
 
@@ -93,6 +93,9 @@ def faults(config: DictConfig) -> Iterator[Fault]:
     if unread:
         yield from (Fault(_key(place), _at(node, place), "must be written out") for place in unread)
         return
+    uri = _at(whole, ("tracking", "uri"))
+    if must := secret_refusal(uri):
+        yield Fault("tracking.uri", uri, must)
     yield from _target_faults(node)
     for part in ("launcher", "sweeper", "callbacks"):
         yield from _resolved_faults(config, part)
@@ -107,11 +110,11 @@ def faults(config: DictConfig) -> Iterator[Fault]:
 
 
 def _at(node: Any, place: Place) -> Any:
-    """The value at a place; where a text stands on the way to it, that text."""
+    """The value at a place; where something stands on the way to it that is no table, that."""
     for key in place:
-        if isinstance(node, str):
+        if not isinstance(node, dict):
             break
-        node = node[key]
+        node = node.get(key)
     return node
 
 

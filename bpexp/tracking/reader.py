@@ -25,6 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from bpexp.config import RunConfig, keys, nested, parse, takes_whole, untracked
 from bpexp.core.jacobians import SPECTRUM
 from bpexp.core.probes import PROBES
+from bpexp.masks import masked
 from bpexp.tracking.lookup import everything
 from bpexp.tracking.parent import MANIFEST
 from bpexp.tracking.store import exists, reason, resolve, summary
@@ -40,6 +41,9 @@ FRAMES = {  # each with its columns; a run's are in its artifact NAME.parquet
 
 class NoRunsError(LookupError):
     """Nothing to read, and why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(masked(reason))
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from bpexp.config import ConfigError, Fault
+from bpexp.masks import masked
 from bpexp.tracking.backend import Backend, Client
 from bpexp.tracking.database import Database
 
@@ -50,7 +51,7 @@ class Store:
         if isinstance(self.backend, Database):
             return None
         return (
-            f"bpexp: tracking.uri={self.uri}: points go through MLflow's client, some 10,000 a second; "
+            f"bpexp: tracking.uri={masked(self.uri)}: points go through MLflow's client, some 10,000 a second; "
             "straight into a SQLite file with the tables of MLflow 3.17 they would go ten times as fast"
         )
 
@@ -100,7 +101,7 @@ def connect(uri: str, experiment: str) -> Store:
 
 def reason(error: Exception) -> str:
     """Why a store can't be used, in a line: the database driver's own words where there are some."""
-    return str(getattr(error, "orig", None) or error).strip().splitlines()[0][:200]
+    return masked(str(getattr(error, "orig", None) or error)).strip().splitlines()[0][:200]
 
 
 def search(client: MlflowClient, experiment_id: str, condition: str = "") -> Iterator[Run]:
