@@ -8,7 +8,7 @@ from mlflow.exceptions import MlflowException
 
 from bpexp.masks import masked
 from bpexp.tracking.lookup import ended
-from bpexp.tracking.notes import Ended, Row, markdown_table, table_row
+from bpexp.tracking.notes import Ended, Row, markdown_table, plain, table_row
 from bpexp.tracking.sink import common_tags
 from bpexp.tracking.store import Store, search
 
@@ -46,7 +46,7 @@ class SweepRun:
             run = runs.get(number)
             rows.append(table_row(run.name, run.summary, run.outcome) if run else table_row(" ".join(words), {}, missing))
             listed.append({"overrides": list(words), "run_id": run.run_id if run else None})
-        note = f"{_counted(jobs, 'job')}, {_counted(runs, 'run')}: {self.name}.\n\n{markdown_table(rows)}"
+        note = f"{_counted(jobs, 'job')}, {_counted(runs, 'run')}: {plain(self.name)}.\n\n{markdown_table(rows)}"
         tags = {"mlflow.note.content": note[:NOTE_LENGTH]}
         try:
             client.log_dict(self.run_id, {"sweep": self.name, "jobs": listed}, MANIFEST)

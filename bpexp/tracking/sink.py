@@ -25,7 +25,7 @@ from bpexp.core.records import Records
 from bpexp.experiment import Run, numerics
 from bpexp.masks import masked
 from bpexp.tracking.backend import NewRun
-from bpexp.tracking.notes import run_note
+from bpexp.tracking.notes import plain, run_note
 from bpexp.tracking.points import Points, profiles, series, single
 from bpexp.tracking.store import Store
 
@@ -113,7 +113,7 @@ class MlflowSink:
         status = ENDED.get(type(error), "FAILED")
         reason = masked(str(error)).splitlines()[0][:500] if str(error) else ""
         told = f"{type(error).__name__}: {reason}"
-        self.store.backend.end(self.run_id, {"bpexp.error": told, "mlflow.note.content": f"This run was **{status}**: {told}"}, status)
+        self.store.backend.end(self.run_id, {"bpexp.error": told, "mlflow.note.content": f"This run was **{status}**: {plain(told)}"}, status)
 
     @property
     def _id(self) -> str:
