@@ -83,7 +83,7 @@ def _server(uri: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
     words = ["--host", HOST, "--port", str(port), "--workers", "1", "--no-serve-artifacts"]
     words += ["--allowed-hosts", ",".join(names), "--cors-allowed-origins", ",".join(f"http://{name}" for name in names)]
     environment = os.environ | OURS | {"MLFLOW_BACKEND_STORE_URI": uri}
-    server = subprocess.Popen([sys.executable, "-m", "mlflow", "server", *words], env=environment, start_new_session=True)  # noqa: S603
+    server = subprocess.Popen([sys.executable, "-m", "mlflow", "server", *words], env=environment, stdout=sys.stderr, start_new_session=True)  # noqa: S603
     try:
         yield server
     finally:

@@ -17,6 +17,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from bpexp.cli import refuse
 from bpexp.config import ConfigError, Fault
@@ -59,8 +60,11 @@ class CheckedLoader(ConfigLoaderImpl):
     def load_configuration(
         self, config_name: str | None, overrides: list[str], run_mode: RunMode, from_shell: bool = True, validate_sweep_overrides: bool = True
     ) -> DictConfig:
-        _refuse_if(self._packages(config_name, overrides))
-        config = super().load_configuration(config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
+        try:
+            _refuse_if(self._packages(config_name, overrides))
+            config = super().load_configuration(config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
+        except YAMLError as error:  # of a file: a safe loader takes no Python
+            refuse(ConfigError([Fault("configuration", "", f"can't be read ({' '.join(str(error).split())[:200]})")]))
         _refuse_if(faults(config))
         return config
 

@@ -29,7 +29,7 @@ from bpexp.core.probes import PROBES
 from bpexp.masks import masked
 from bpexp.tracking.lookup import everything
 from bpexp.tracking.parent import MANIFEST
-from bpexp.tracking.store import exists, reason, resolve, summary
+from bpexp.tracking.store import exists, few_retries, reason, resolve, summary
 
 __all__ = ["FRAMES", "NoRunsError", "Runs", "configuration", "experiment_in", "load_runs"]
 
@@ -107,8 +107,9 @@ def experiment_in(where: str, experiment: str) -> tuple[MlflowClient, str]:
 @contextmanager
 def _readable(where: str) -> Iterator[None]:
     try:
-        yield
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+        with few_retries():
+            yield
+    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
         raise NoRunsError(f"uri={where}: can't be read ({reason(error)})") from None
 
 

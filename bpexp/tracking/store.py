@@ -29,7 +29,7 @@ from bpexp.masks import masked
 from bpexp.tracking.backend import Backend, Client
 from bpexp.tracking.database import Database
 
-__all__ = ["Store", "connect", "exists", "reason", "resolve", "search", "summary"]
+__all__ = ["Store", "connect", "exists", "few_retries", "reason", "resolve", "search", "summary"]
 
 SQLITE = "sqlite:///"
 PAGE = 1000  # runs that MLflow hands out at once
@@ -85,7 +85,7 @@ def connect(uri: str, experiment: str) -> Store:
     path = _database(uri)
     _quiet()
     try:
-        with _lock(path), _few_retries():
+        with _lock(path), few_retries():
             if path is not None and not path.exists():
                 _create(path)
             client = MlflowClient(uri)
@@ -95,7 +95,7 @@ def connect(uri: str, experiment: str) -> Store:
                 raise ConfigError([Fault("tracking.experiment", experiment, must)])
             experiment_id = found.experiment_id if found else client.create_experiment(experiment)
             return Store(client, uri, experiment_id, Database.of(client) or Client(client))
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:  # the last: a database's driver is not installed
         raise ConfigError([Fault("tracking.uri", uri, f"must be a store that can be opened ({reason(error)})")]) from None
 
 
@@ -142,7 +142,7 @@ def _lock(database: Path | None) -> FileLock | nullcontext[None]:
 
 
 @contextmanager
-def _few_retries() -> Iterator[None]:
+def few_retries() -> Iterator[None]:
     """A server that is not there should be told of in seconds, not after MLflow's minutes of trying."""
     name = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
     before = os.environ.get(name)

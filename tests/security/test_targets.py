@@ -10,8 +10,11 @@ from pathlib import Path
 import hydra
 import pytest
 from hydra._internal.callbacks import Callbacks
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
+from hydra.types import RunMode
+from omegaconf.basecontainer import BaseContainer
 
 import bpexp.sweep.app
 from bpexp.sweep.allowed import TARGETS, guard
@@ -28,11 +31,12 @@ Refusal = Callable[..., list[str]]
 @pytest.fixture
 def hydra_as_it_was() -> Iterator[None]:
     """Hydra and logging keep what they are told in places that all of a process shares."""
-    Plugins.instance()
+    plugins = Plugins.instance()
     state, handlers, before = Singleton.get_state(), logging.root.handlers[:], signal.getsignal(signal.SIGTERM)
     loader, level = vars(sys.modules["hydra._internal.hydra"])["ConfigLoaderImpl"], logging.root.level
     yield
-    Singleton.set_state(state)
+    Singleton._instances = state["instances"] | {Plugins: plugins}  # Hydra's own way loads all plug-ins anew, and their classes are others then
+    BaseContainer._resolvers = state["omegaconf_resolvers"]
     vars(sys.modules["hydra._internal.hydra"])["ConfigLoaderImpl"] = loader
     logging.root.handlers[:], logging.root.level = handlers, level
     signal.signal(signal.SIGTERM, before)
@@ -148,7 +152,7 @@ def test_nothing_is_begun(refusal: Refusal, tmp_path: Path, words: list[str]) ->
 
 
 def test_a_main_configuration_of_somebody_elses(refusal: Refusal, tmp_path: Path) -> None:
-    evil = folder(tmp_path, config=f"{MAIN}hydra: {{callbacks: {{x: {CALL}}}}}", other=f"{MAIN}hydra: {{launcher: {CALL}}}")
+    evil = folder(tmp_path, config=f"{MAIN}hydra: {{callbacks: {{x: {CALL}}}}}", other=f"{MAIN}hydra: {{launcher: {{_target_: os.system}}}}")
     folder(tmp_path, packages=f"{MAIN}hydra: {{searchpath: ['pkg://antigravity']}}", uri=f"{MAIN}tracking: {{uri: 'http://me:secret@h'}}")
     assert refusal("--config-path", evil)[0].startswith("bpexp: hydra.callbacks.x._target_=")
     assert refusal("--config-path", evil, "--config-name", "packages")[0].startswith("bpexp: hydra.searchpath=pkg://antigravity")
@@ -156,12 +160,18 @@ def test_a_main_configuration_of_somebody_elses(refusal: Refusal, tmp_path: Path
     assert refusal("--config-dir", evil, "--config-name", "other")[0].startswith("bpexp: hydra.launcher._target_=")
 
 
-def test_a_job_of_a_sweep(refusal: Refusal, tmp_path: Path) -> None:
-    """Logging is set up for each job anew, from what its own words come to."""
+def test_a_job_of_a_sweep(capfd: pytest.CaptureFixture[str], tmp_path: Path, hydra_as_it_was: None) -> None:
+    """Logging is set up for each job anew, from what its own words come to, whichever launcher and sweeper compose it."""
     evil = folder(tmp_path, data__x="# @package _global_\nhydra: {job_logging: {formatters: {simple: {(): os.system}}}}")
-    for launcher in ("stacked", "basic"):
-        lines = refusal("--config-dir", evil, "-m", "data=digits,x", f"hydra/launcher={launcher}")
-        assert lines == ["bpexp: hydra.job_logging.formatters.simple.()=os.system: must not be there: () is for programs"]
+    bpexp.sweep.app._register()
+    guard()
+    with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        sweep = loader.load_configuration("config", [f"hydra.searchpath=['file://{evil}']", "hydra.mode=MULTIRUN"], RunMode.MULTIRUN)
+        assert loader.load_sweep_config(sweep, ["data=noise"]).data.name == "noise"
+        with pytest.raises(SystemExit):
+            loader.load_sweep_config(sweep, ["data=x"])
+    assert capfd.readouterr().err == "bpexp: hydra.job_logging.formatters.simple.()=os.system: must not be there: () is for programs\n"
 
 
 def test_what_slurm_runs_is_typed(capfd: pytest.CaptureFixture[str], tmp_path: Path, hydra_as_it_was: None) -> None:
