@@ -42,6 +42,7 @@ class UiConfig:
 def main(argv: Sequence[str]) -> int:
     """Serve until told to stop; the exit code."""
     config = arguments(UiConfig, argv, DESCRIPTION)
+    signal.signal(signal.SIGTERM, _terminate)
     _check_port(config.port)
     from bpexp.tracking.reader import NoRunsError, experiment_in  # after the arguments: --help and refusals need no MLflow
     from bpexp.tracking.store import resolve
@@ -55,7 +56,6 @@ def main(argv: Sequence[str]) -> int:
         print(f"bpexp: {error}", file=sys.stderr)
         return REFUSED
     print(f"http://{HOST}:{config.port}/#/experiments/{experiment}/runs?workflowType=machine_learning", flush=True)
-    signal.signal(signal.SIGTERM, _terminate)
     try:
         with _server(uri, config.port) as server:
             return server.wait()
