@@ -11,9 +11,9 @@ from bpexp.masks import masked, masking
 from bpexp.sweep.names import secret_refusal
 from bpexp.tracking.reader import NoRunsError, load_runs
 from bpexp.tracking.sink import MlflowSink, write_artifacts
-from bpexp.tracking.store import Store, connect
+from bpexp.tracking.store import Store, connect, reason
 from bpexp.verify.running import Place, launch
-from tests.security.test_targets import Refusal, hydra_as_it_was, refusal
+from tests.security.test_targets import Refusal, folder, hydra_as_it_was, refusal
 
 __all__ = ["hydra_as_it_was", "refusal"]
 
@@ -74,6 +74,16 @@ def test_a_word_with_a_secret_is_refused(refusal: Refusal, words: list[str], uri
 )
 def test_what_is_looked_up_is_not_written(uri: str | None) -> None:
     assert secret_refusal(uri) == ""
+
+
+def test_a_reason_masks_before_it_cuts() -> None:
+    assert SECRET not in reason(OSError(f"{'x' * 150} http://me:{SECRET}{'y' * 200}@h"))
+
+
+def test_a_study_with_a_secret_is_refused(refusal: Refusal, tmp_path: Path) -> None:
+    study = f"# @package _global_\nhydra: {{sweeper: {{params: {{depth: '2,3', tracking.uri: 'http://me:{SECRET}@h'}}}}}}"
+    (line,) = refusal("--config-dir", folder(tmp_path, study__x=study), "study=x")
+    assert line.startswith("bpexp: tracking.uri=http://***@h: must hold no password or token")
 
 
 def test_a_run_writes_its_store_masked(tmp_path: Path, store: Store) -> None:
