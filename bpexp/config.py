@@ -30,6 +30,7 @@ from bpexp.core.rows import Row
 from bpexp.core.schedules import SCHEDULES
 from bpexp.core.skips import SKIPS
 from bpexp.core.training import NUMERICS
+from bpexp.masks import masked
 from bpexp.theory.mean_field import SOLVED, NoCriticalPointError
 
 if TYPE_CHECKING:
@@ -77,9 +78,9 @@ class Fault:
     must: str
 
     def __str__(self) -> str:
-        shown = "null" if self.value is None else str(self.value)
+        shown = "null" if self.value is None else masked(str(self.value))
         named = f"{self.key}={shown if len(shown) <= 80 else shown[:77] + '…'}" if shown else self.key
-        line = f"{named}: {self.must}"
+        line = masked(f"{named}: {self.must}")
         return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 

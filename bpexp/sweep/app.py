@@ -21,6 +21,8 @@ from omegaconf import DictConfig, OmegaConf
 from bpexp.cli import refuse
 from bpexp.config import GROUPS, ConfigError, Fault, blanks
 from bpexp.experiment import run
+from bpexp.masks import masking
+from bpexp.sweep.allowed import guard
 from bpexp.sweep.gallery import alone, logspace
 from bpexp.sweep.help import help_text
 from bpexp.sweep.names import STUDY, config_dir, is_hydras, parse_word, short, sort_words
@@ -36,6 +38,7 @@ def main() -> None:
     """`python -m bpexp`: check the words, then hand over to Hydra."""
     signal.signal(signal.SIGTERM, _terminate)
     _register()
+    guard()
     parser = get_args_parser()
     arguments = parser.parse_args()
     if arguments.help:
@@ -148,7 +151,7 @@ class Job:
             print(store.remark, file=sys.stderr)
         sink = MlflowSink(store, job=0 if lone else told.job.num)
         name = settings.tracking.run_name or run_name(settings)
-        with run_bar(name) as progress, Writer(store.backend.together) as writer:
+        with masking(), run_bar(name) as progress, Writer(store.backend.together) as writer:
             records = run(prepared, writer.wrap(sink), progress)
         ended = Ended(str(sink.run_id), name, records.outcome, records.summary)
         if lone:

@@ -95,7 +95,10 @@ class Folders:
 
 
 def _joined(folder: str, subdir: str) -> str:
-    return os.path.abspath(os.path.join(folder, subdir))  # noqa: PTH100, PTH118 (as Hydra does it: `..` is taken off)
+    path = os.path.abspath(os.path.join(folder, subdir))  # noqa: PTH100, PTH118 (as Hydra does it: `..` is taken off)
+    if not Path(path).is_relative_to(os.path.abspath(folder)):  # noqa: PTH100
+        raise ConfigError([Fault("hydra.sweep.subdir", subdir, "must be a folder inside hydra.sweep.dir")])
+    return path
 
 
 def _dirname(task: list[str], settings: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """Are these keys ours?  Checked on the words as typed, before Hydra composes anything, because Hydra stops at the first wrong one."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -11,9 +12,11 @@ from hydra.errors import HydraException
 
 import bpexp
 from bpexp.config import GROUPS, Fault, RunConfig, keys, nearest, unknown_key
+from bpexp.masks import masked
 
-__all__ = ["STUDY", "config_dir", "groups", "is_hydras", "parse_word", "short", "sort_words"]
+__all__ = ["STUDY", "config_dir", "groups", "is_hydras", "parse_word", "secret_refusal", "short", "sort_words"]
 
+INTERPOLATION = re.compile(r"\$\{[^{}]*\}")
 STUDY = "study"  # the group whose options are sweeps: a file tells params, variants, launcher
 
 
@@ -55,7 +58,7 @@ def parse_word(word: str) -> Override:
 
 def short(error: BaseException) -> str:
     """The first line of what an error says."""
-    return str(error).partition("\n")[0]
+    return masked(str(error)).partition("\n")[0]
 
 
 def _faults(override: Override, known: Mapping[str, list[str]], *, sweep: bool) -> list[Fault]:
@@ -84,10 +87,18 @@ def _refusal(override: Override, known: Mapping[str, list[str]], shown: str) -> 
     if override.is_delete():
         return "keys can't be removed"
     if key in known or key in keys(RunConfig):
-        return ""
+        return secret_refusal(shown.strip("'\"")) if key == "tracking.uri" else ""
     if key in _tables():
         return f"is a table of keys; set one of them, such as {_tables()[key]}=…"
     return unknown_key(key, shown, RunConfig).must
+
+
+def secret_refusal(uri: object) -> str:
+    """Why an address of a store can't stand in a configuration, which is written into folders; empty where it can."""
+    written = INTERPOLATION.sub("", str(uri)).replace(":@", "@").replace("//@", "//")  # what is looked up is not written
+    if masked(written) == written:
+        return ""
+    return "must hold no password or token: set MLFLOW_TRACKING_URI, or tracking.uri='${oc.env:NAME}' with a variable of your own"
 
 
 def _sweep_refusal(override: Override, *, sweep: bool, grouped: bool) -> str:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from bpexp.masks import masked
 from bpexp.tracking.notes import HEAD, Row
 
 if TYPE_CHECKING:
@@ -97,11 +98,12 @@ def closing(rows: Sequence[Row], store: "Store", experiment: str) -> None:
     console.print(_counts(rows) if console.is_terminal and len(rows) > MOST_ROWS else _table(rows))
     default = store.uri.endswith("/mlflow.db")
     served = store.uri.startswith("http")
-    page = f"{store.uri if served else 'http://127.0.0.1:5000'}/#/experiments/{store.experiment_id}/runs?workflowType=machine_learning"
+    uri = masked(store.uri)
+    page = f"{uri if served else 'http://127.0.0.1:5000'}/#/experiments/{store.experiment_id}/runs?workflowType=machine_learning"
     report = "python -m bpexp.report"
     report += "" if experiment == "bpexp" else f" experiment={experiment}"
-    report += "" if default else f" uri={store.uri}"
-    look = "open" if served else "mlflow ui, then open" if default else f"mlflow ui --backend-store-uri {store.uri}, then open"
+    report += "" if default else f" uri={uri}"
+    look = "open" if served else "mlflow ui, then open" if default else f"mlflow ui --backend-store-uri {uri}, then open"
     console.print(f"\nnext:  {look} {page}\n       {report}", soft_wrap=True)
 
 

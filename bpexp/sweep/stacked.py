@@ -20,6 +20,7 @@ from pydantic import Strict
 
 from bpexp.config import ConfigError, Fault, RunConfig, TrackingConfig, untracked
 from bpexp.experiment import Run, memory, prepare, run_stack
+from bpexp.sweep.names import short
 from bpexp.tracking.notes import Ended
 
 if TYPE_CHECKING:
@@ -244,4 +245,4 @@ def _close_open_runs(uri: str, tracking: TrackingConfig, error: BaseException) -
 
 
 def _told(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    return f"{type(error).__name__}: {short(error)}"

@@ -1,5 +1,6 @@
 """What happened, in words: the two sentences on a run's page, the table on a sweep's.  Every number in them is read off the records."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 from bpexp.config import RunConfig
 from bpexp.core.records import Records
 
-__all__ = ["Ended", "Row", "markdown_table", "run_note", "table_row"]
+__all__ = ["Ended", "Row", "markdown_table", "plain", "run_note", "table_row"]
 
 Row = tuple[str, str, str, str, str]
 HEAD: Row = ("run", "loss", "accuracy", "decades lost per layer", "outcome")
@@ -75,5 +76,10 @@ def table_row(name: str, summary: Mapping[str, float], outcome: str) -> Row:
 
 
 def markdown_table(rows: Iterable[Sequence[Any]]) -> str:
-    lines = [HEAD, ("---", *["---:"] * 3, "---"), *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+    lines = [HEAD, ("---", *["---:"] * 3, "---"), *[[plain(str(cell)) for cell in row] for row in rows]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def plain(text: str) -> str:
+    """A text of one line that markdown shows as it is: a name is no tag, no link, no picture, no cell's end."""
+    return re.sub(r"([\\`*\[\]<>|~&!])", r"\\\1", " ".join(text.split()))

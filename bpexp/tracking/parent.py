@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence, Sized
 from mlflow.entities import Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
+from bpexp.masks import masked
 from bpexp.tracking.lookup import ended
-from bpexp.tracking.notes import Ended, Row, markdown_table, table_row
+from bpexp.tracking.notes import Ended, Row, markdown_table, plain, table_row
 from bpexp.tracking.sink import common_tags
 from bpexp.tracking.store import Store, search
 
@@ -45,12 +46,12 @@ class SweepRun:
             run = runs.get(number)
             rows.append(table_row(run.name, run.summary, run.outcome) if run else table_row(" ".join(words), {}, missing))
             listed.append({"overrides": list(words), "run_id": run.run_id if run else None})
-        note = f"{_counted(jobs, 'job')}, {_counted(runs, 'run')}: {self.name}.\n\n{markdown_table(rows)}"
+        note = f"{_counted(jobs, 'job')}, {_counted(runs, 'run')}: {plain(self.name)}.\n\n{markdown_table(rows)}"
         tags = {"mlflow.note.content": note[:NOTE_LENGTH]}
         try:
             client.log_dict(self.run_id, {"sweep": self.name, "jobs": listed}, MANIFEST)
         except (OSError, MlflowException) as error:  # the runs are there all the same: the sweep must not stay open for it
-            status, tags["bpexp.error"] = "FAILED", f"{MANIFEST} could not be written: {str(error).splitlines()[0]}"
+            status, tags["bpexp.error"] = "FAILED", f"{MANIFEST} could not be written: {masked(str(error)).splitlines()[0]}"
         client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
         client.set_terminated(self.run_id, status)
         return rows

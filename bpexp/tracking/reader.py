@@ -9,7 +9,8 @@ what a run has not measured is missing (NaN) where others have, and `spectra` ha
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,11 +26,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from bpexp.config import RunConfig, keys, nested, parse, takes_whole, untracked
 from bpexp.core.jacobians import SPECTRUM
 from bpexp.core.probes import PROBES
+from bpexp.masks import masked
 from bpexp.tracking.lookup import everything
 from bpexp.tracking.parent import MANIFEST
-from bpexp.tracking.store import exists, reason, resolve, summary
+from bpexp.tracking.store import exists, few_retries, reason, resolve, summary
 
-__all__ = ["FRAMES", "NoRunsError", "Runs", "configuration", "load_runs"]
+__all__ = ["FRAMES", "NoRunsError", "Runs", "configuration", "experiment_in", "load_runs"]
 
 FRAMES = {  # each with its columns; a run's are in its artifact NAME.parquet
     "curves": ("step", "loss_train", "loss_train_full", "loss_test", "accuracy_train", "accuracy_test"),
@@ -40,6 +42,9 @@ FRAMES = {  # each with its columns; a run's are in its artifact NAME.parquet
 
 class NoRunsError(LookupError):
     """Nothing to read, and why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(masked(reason))
 
 
 @dataclass(frozen=True)
@@ -75,23 +80,37 @@ def load_runs(sweep: str | None = None, uri: str | None = None, experiment: str 
     if isinstance(frames, str) or not set(frames) <= set(FRAMES):
         raise ValueError(f"frames={frames!r}: must be some of {', '.join(FRAMES)}, such as ('curves',) or ()")
     where = resolve(uri)
-    if not exists(where):
-        raise NoRunsError(f"uri={where}: no store of MLflow's there; `python -m bpexp` makes one in the folder it runs in")
-    try:
-        client = MlflowClient(where)
-        found = client.get_experiment_by_name(experiment)
-        if found is None:
-            raise NoRunsError(f"experiment={experiment}: no such experiment in {where}")
-        runs = everything(client, found.experiment_id)
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise NoRunsError(f"uri={where}: can't be read ({reason(error)})") from None
+    client, found = experiment_in(where, experiment)
+    with _readable(where):
+        runs = everything(client, found)
     head, members = _select(client, runs, sweep)
     holders = {name: members if name in frames else [] for name in FRAMES}
     holders["spectra"] = [run for run in holders["spectra"] if SPECTRUM in run.data.params.get("probes", "")]
     curves, layers, spectra = (_read(where, holders[name], name) for name in FRAMES)
     frame = pd.DataFrame([_row(run) for run in members]).astype({"diverged_at": "Int64"})
     name = head.info.run_name if head else experiment
-    return Runs(frame, curves, layers, head.info.run_id if head else None, str(name), str(found.experiment_id), spectra)
+    return Runs(frame, curves, layers, head.info.run_id if head else None, str(name), found, spectra)
+
+
+def experiment_in(where: str, experiment: str) -> tuple[MlflowClient, str]:
+    """The client of the store at a resolved URI, and the experiment's id there.  Raises `NoRunsError`."""
+    if not exists(where):
+        raise NoRunsError(f"uri={where}: no store of MLflow's there; `python -m bpexp` makes one in the folder it runs in")
+    with _readable(where):
+        client = MlflowClient(where)
+        found = client.get_experiment_by_name(experiment)
+    if found is None:
+        raise NoRunsError(f"experiment={experiment}: no such experiment in {where}")
+    return client, str(found.experiment_id)
+
+
+@contextmanager
+def _readable(where: str) -> Iterator[None]:
+    try:
+        with few_retries():
+            yield
+    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
+        raise NoRunsError(f"uri={where}: can't be read ({reason(error)})") from None
 
 
 def configuration(row: Mapping[Any, Any]) -> RunConfig:

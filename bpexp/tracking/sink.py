@@ -23,8 +23,9 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from bpexp.config import RunConfig, untracked, written
 from bpexp.core.records import Records
 from bpexp.experiment import Run, numerics
+from bpexp.masks import masked
 from bpexp.tracking.backend import NewRun
-from bpexp.tracking.notes import run_note
+from bpexp.tracking.notes import plain, run_note
 from bpexp.tracking.points import Points, profiles, series, single
 from bpexp.tracking.store import Store
 
@@ -110,9 +111,9 @@ class MlflowSink:
         if self.run_id is None:
             return
         status = ENDED.get(type(error), "FAILED")
-        reason = str(error).splitlines()[0][:500] if str(error) else ""
+        reason = masked(str(error)).splitlines()[0][:500] if str(error) else ""
         told = f"{type(error).__name__}: {reason}"
-        self.store.backend.end(self.run_id, {"bpexp.error": told, "mlflow.note.content": f"This run was **{status}**: {told}"}, status)
+        self.store.backend.end(self.run_id, {"bpexp.error": told, "mlflow.note.content": f"This run was **{status}**: {plain(told)}"}, status)
 
     @property
     def _id(self) -> str:
@@ -149,7 +150,9 @@ def write_artifacts(folder: Path, config: RunConfig, records: Records) -> None:
     """config.yaml, curves.parquet, layers.parquet and, where chosen, spectra.parquet (columns: `bpexp.core.records.Records`), checkpoint.npz with the
     final W_001, b_001, … unless tracking.checkpoint=false.
     """
-    (folder / "config.yaml").write_text(yaml.dump(asdict(config), Dumper=DUMPER, sort_keys=False))
+    told = asdict(config)
+    told["tracking"]["uri"] = config.tracking.uri and masked(config.tracking.uri)
+    (folder / "config.yaml").write_text(yaml.dump(told, Dumper=DUMPER, sort_keys=False))
     pq.write_table(pa.table(records.curves), folder / "curves.parquet")
     pq.write_table(pa.table(records.layers), folder / "layers.parquet")
     if records.spectra:

@@ -25,10 +25,11 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from bpexp.config import ConfigError, Fault
+from bpexp.masks import masked
 from bpexp.tracking.backend import Backend, Client
 from bpexp.tracking.database import Database
 
-__all__ = ["Store", "connect", "exists", "reason", "resolve", "search", "summary"]
+__all__ = ["Store", "connect", "exists", "few_retries", "reason", "resolve", "search", "summary"]
 
 SQLITE = "sqlite:///"
 PAGE = 1000  # runs that MLflow hands out at once
@@ -50,7 +51,7 @@ class Store:
         if isinstance(self.backend, Database):
             return None
         return (
-            f"bpexp: tracking.uri={self.uri}: points go through MLflow's client, some 10,000 a second; "
+            f"bpexp: tracking.uri={masked(self.uri)}: points go through MLflow's client, some 10,000 a second; "
             "straight into a SQLite file with the tables of MLflow 3.17 they would go ten times as fast"
         )
 
@@ -84,7 +85,7 @@ def connect(uri: str, experiment: str) -> Store:
     path = _database(uri)
     _quiet()
     try:
-        with _lock(path), _few_retries():
+        with _lock(path), few_retries():
             if path is not None and not path.exists():
                 _create(path)
             client = MlflowClient(uri)
@@ -94,13 +95,13 @@ def connect(uri: str, experiment: str) -> Store:
                 raise ConfigError([Fault("tracking.experiment", experiment, must)])
             experiment_id = found.experiment_id if found else client.create_experiment(experiment)
             return Store(client, uri, experiment_id, Database.of(client) or Client(client))
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:  # the last: a database's driver is not installed
         raise ConfigError([Fault("tracking.uri", uri, f"must be a store that can be opened ({reason(error)})")]) from None
 
 
 def reason(error: Exception) -> str:
     """Why a store can't be used, in a line: the database driver's own words where there are some."""
-    return str(getattr(error, "orig", None) or error).strip().splitlines()[0][:200]
+    return masked(str(getattr(error, "orig", None) or error)).strip().splitlines()[0][:200]
 
 
 def search(client: MlflowClient, experiment_id: str, condition: str = "") -> Iterator[Run]:
@@ -141,7 +142,7 @@ def _lock(database: Path | None) -> FileLock | nullcontext[None]:
 
 
 @contextmanager
-def _few_retries() -> Iterator[None]:
+def few_retries() -> Iterator[None]:
     """A server that is not there should be told of in seconds, not after MLflow's minutes of trying."""
     name = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
     before = os.environ.get(name)

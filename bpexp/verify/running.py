@@ -38,7 +38,7 @@ class Launch:
 
 def launch(studies: Mapping[str, Sequence[str]], place: Place) -> Iterator[Launch]:
     """Run the sweeps of these studies (words by name), yielding each as it ends.  Whatever interrupts this ends them too."""
-    running = Running()
+    running = Running(place.uri)
     with ThreadPoolExecutor(max_workers=place.jobs) as pool:
         try:
             waiting = [pool.submit(running.run, name, _command(name, words, place)) for name, words in studies.items()]
@@ -52,7 +52,7 @@ def launch(studies: Mapping[str, Sequence[str]], place: Place) -> Iterator[Launc
 
 def _command(name: str, words: Sequence[str], place: Place) -> list[str]:
     own = ["--config-dir", str(place.folder)] if place.folder else []
-    filing = [f"tracking.uri={_quoted(place.uri)}", f"tracking.experiment={_quoted(place.experiment)}", "hydra.sweeper.resume=true"]
+    filing = ["tracking.uri=null", f"tracking.experiment={_quoted(place.experiment)}", "hydra.sweeper.resume=true"]
     alone = ["hydra.launcher.n_jobs=1", f"hydra.sweep.dir=multirun/verify/{name}"]  # one process each: studies run side by side
     return [sys.executable, "-m", "bpexp", *own, f"study={name}", *words, *filing, *alone]
 
@@ -67,6 +67,7 @@ def _quoted(text: str) -> str:
 class Running:
     """The sweeps that are under way."""
 
+    uri: str  # in the environment: it may hold a password, and the words of a command can be seen by all
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
     lock: Lock = field(default_factory=Lock)
     stopped: bool = False
@@ -77,7 +78,8 @@ class Running:
         with self.lock:
             if self.stopped:
                 return Launch(name, 0.0, failed=True, told="interrupted")
-            environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+            threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+            environment = os.environ | threads | {"MLFLOW_TRACKING_URI": self.uri}
             process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # noqa: S603
             self.processes.append(process)
         told, _ = process.communicate()

@@ -1,5 +1,6 @@
 """The file of a study: a sweep as Hydra reads it and, under `study:`, what the sweep is to show (docs/studies.md explains it by an example)."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import field
 from inspect import Parameter, signature
@@ -21,6 +22,7 @@ __all__ = ["Check", "StudyFile", "find", "read"]
 Text = Annotated[str, Strict()]
 Number = Annotated[float, AllowInfNan(allow_inf_nan=False)]
 PLAIN = ConfigDict(extra="forbid")
+NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @checked(config=PLAIN)
@@ -65,6 +67,8 @@ def find(folders: Iterable[Path]) -> dict[str, Path]:
 
 def read(path: Path) -> StudyFile:
     """A study's file, checked.  Raises `ConfigError` with every fault."""
+    if not NAME.fullmatch(path.stem):
+        raise ConfigError([Fault("study", path.stem, "must be a file whose name has letters, digits, - and _ only: its figures are named after it")])
     try:
         study = TypeAdapter(StudyFile).validate_python(_load(path)["study"])
     except ValidationError as error:
