@@ -38,7 +38,7 @@ def sort_words(words: Sequence[str], folders: Iterable[Path], *, sweep: bool) ->
     for word in words:
         try:
             found = _faults(parse_word(word), options, sweep=sweep)
-        except HydraException as error:
+        except (HydraException, ValueError, RecursionError) as error:  # the last two of numbers of thousands of digits, of lists in lists in lists
             key, _, value = word.partition("=")
             found = [Fault(key, value, "must be written key=value" if "=" not in word else f"can't be read ({short(error)})")]
         faults.extend(found)
