@@ -1,7 +1,9 @@
 """The command lines that are not Hydra apps: `key=value` arguments against a dataclass, refused in the same style."""
 
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from omegaconf import OmegaConf
@@ -13,7 +15,7 @@ from bpexp.config import ConfigError, Fault, explain, parse, takes_text
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["REFUSED", "arguments", "refuse"]
+__all__ = ["REFUSED", "arguments", "makeable", "refuse"]
 
 T = TypeVar("T", bound="DataclassInstance")
 REFUSED = 2  # exit code of a command whose input is wrong, as argparse and the shell have it
@@ -24,6 +26,15 @@ def refuse(error: ConfigError) -> NoReturn:
     for fault in error.faults:
         print(f"bpexp: {fault}", file=sys.stderr)
     raise SystemExit(REFUSED)
+
+
+def makeable(folder: Path) -> None:
+    """Raises `OSError` where a folder is not there and can't be made, as far as that can be told without making it."""
+    there = next(it for it in (folder, *folder.absolute().parents) if it.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"{there} is no folder")
+    if not os.access(there, os.W_OK):
+        raise PermissionError(f"{there} can't be written to")
 
 
 def arguments(schema: type[T], argv: Sequence[str], description: str) -> T:

@@ -3,7 +3,6 @@
 MLflow takes over a second to import: it is imported once there is something to track, so that a refusal comes at once.
 """
 
-import os
 import signal
 import sys
 from argparse import Namespace
@@ -22,7 +21,7 @@ from hydra.core.utils import configure_log
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from bpexp.cli import refuse
+from bpexp.cli import makeable, refuse
 from bpexp.config import GROUPS, ConfigError, Fault, blanks
 from bpexp.experiment import run
 from bpexp.sweep.gallery import alone, logspace
@@ -98,10 +97,7 @@ def _compose(folder: Path, words: list[str], faults: list[Fault], *, sweep: bool
 def _rehearse(config: DictConfig, *, sweep: bool) -> None:
     """Have Hydra do what its own keys ask for, but for files: when it starts in earnest, all that it has for a fault is a traceback."""
     own = config.hydra
-    folder = Path(own.sweep.dir if sweep else own.run.dir)
-    there = next(it for it in (folder, *folder.absolute().parents) if it.exists())
-    if not (there.is_dir() and os.access(there, os.W_OK)):
-        raise NotADirectoryError(f"{folder} can't be made: {there} is no folder that can be written to")
+    makeable(Path(own.sweep.dir if sweep else own.run.dir))
     for logging in (own.hydra_logging, own.job_logging):
         told = {**logging, "handlers": dict.fromkeys(logging.get("handlers") or {}, {"class": "logging.NullHandler"})}
         configure_log(OmegaConf.create(told), own.verbose)
