@@ -49,15 +49,26 @@ def arguments(schema: type[T], argv: Sequence[str], description: str) -> T:
 
 
 def _values(schema: type, argv: Sequence[str]) -> dict[str, object]:
-    faults = [Fault(word, "", "must be written key=value") for word in argv if "=" not in word]
-    try:
-        values = OmegaConf.to_container(OmegaConf.from_dotlist([word for word in argv if "=" in word]), resolve=True)
-    except (OmegaConfBaseException, YAMLError) as error:
-        raise ConfigError([*faults, Fault(" ".join(argv), "", str(error).splitlines()[0])]) from None
+    values: dict[str, object] = {}
+    faults = []
+    for word in argv:
+        try:
+            values |= _value(schema, word)
+        except ConfigError as error:
+            faults += error.faults
     if faults:
         raise ConfigError(faults)
+    return values
+
+
+def _value(schema: type, word: str) -> dict[str, object]:
+    """What one argument sets."""
+    key, equals, text = word.partition("=")
+    if not equals:
+        raise ConfigError([Fault(word, "", "must be written key=value")])
+    try:
+        values = OmegaConf.to_container(OmegaConf.from_dotlist([word]), resolve=True)
+    except (OmegaConfBaseException, YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError([Fault(key, text, f"can't be read ({str(error).splitlines()[0]})")]) from None
     assert isinstance(values, dict)
-    typed = dict(word.split("=", 1) for word in argv)
-    return {
-        str(key): typed[str(key)] if takes_text(schema, str(key)) and not isinstance(value, str | None) else value for key, value in values.items()
-    }
+    return {str(name): text if takes_text(schema, str(name)) and not isinstance(value, str | None) else value for name, value in values.items()}

@@ -79,7 +79,9 @@ def load_runs(sweep: str | None = None, uri: str | None = None, experiment: str 
     where = resolve(uri)
     if not exists(where):
         damage = unfit(where)
-        raise NoRunsError(f"uri={where}: no store of MLflow's there{f' ({damage})' if damage else ''}; `python -m bpexp` makes one where there is none")
+        raise NoRunsError(
+            f"uri={where}: no store of MLflow's there{f' ({damage})' if damage else ''}; `python -m bpexp` makes one where there is none"
+        )
     try:
         client = MlflowClient(where)
         found = client.get_experiment_by_name(experiment)
@@ -173,7 +175,7 @@ def _row(run: Run) -> dict[str, Any]:
             "outcome": tags.get("bpexp.outcome"),
             "diverged_at": _whole(run, "bpexp.diverged_at"),
             "fingerprint": tags.get("bpexp.fingerprint"),
-            "start_time": pd.Timestamp(info.start_time, unit="ms", tz="UTC"),
+            "start_time": pd.Timestamp(int(info.start_time), unit="ms", tz="UTC"),
             "seconds": (info.end_time - info.start_time) / 1000 if info.end_time else None,
             "error": tags.get("bpexp.error"),
         }

@@ -99,7 +99,9 @@ def unfit(uri: str) -> str:
     except (OSError, ValueError) as error:
         return str(error)
     except sqlite3.Error as error:
-        return str(error) if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")) else ""  # what is only locked is whole
+        return (
+            str(error) if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")) else ""
+        )  # what is only locked is whole
     if not tables & set(TABLES):
         return "it holds no tables of MLflow's"
     lost = [f"{table}.{name}" for table, names in TABLES.items() for name in names if f"{table}.{name}" not in columns]

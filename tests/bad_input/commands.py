@@ -11,11 +11,11 @@ from unittest.mock import patch
 
 from hydra.core.global_hydra import GlobalHydra
 
+from bpexp import walkthrough
 from bpexp.report import __main__ as report
 from bpexp.report import theory
 from bpexp.sweep import app
 from bpexp.verify import __main__ as verify
-from bpexp import walkthrough
 
 __all__ = ["COMMANDS", "HANGS", "Done", "attempt", "listing", "refused", "watchdog"]
 
