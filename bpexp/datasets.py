@@ -146,15 +146,11 @@ class _UnusableError(Exception):
 def _x_and_y(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
     """Nothing is taken out of the file before what it says of itself is right."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # of a pipe or a device one would never see the end
-            raise _UnusableError("must be a file")
-        with path.open("rb") as raw:
-            if raw.read(len(MAGIC_PREFIX)) == MAGIC_PREFIX:
-                raise _UnusableError("must be a .npz file, not .npy")
-            with zipfile.ZipFile(raw) as archive:
-                x, y = _heads(archive)
-                _check_heads(x, y)
-                return x.read(archive), y.read(archive)
+        _check_kind(path)
+        with path.open("rb") as raw, zipfile.ZipFile(raw) as archive:
+            x, y = _heads(archive)
+            _check_heads(x, y)
+            return x.read(archive), y.read(archive)
     except _UnusableError:
         raise
     except FileNotFoundError:
@@ -163,6 +159,14 @@ def _x_and_y(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
         raise _UnusableError(f"can't be read ({error.strerror or error})") from None
     except Exception:  # what is no such file may look like one for any number of bytes
         raise _UnusableError("must be a .npz file of plain numeric arrays (pickled objects are not loaded)") from None
+
+
+def _check_kind(path: Path) -> None:
+    if not stat.S_ISREG(path.stat().st_mode):  # of a pipe or a device one would never see the end
+        raise _UnusableError("must be a file")
+    with path.open("rb") as raw:
+        if raw.read(len(MAGIC_PREFIX)) == MAGIC_PREFIX:
+            raise _UnusableError("must be a .npz file, not .npy")
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def _rehearse(config: DictConfig, *, sweep: bool) -> None:
     own = config.hydra
     makeable(Path(own.sweep.dir if sweep else own.run.dir))
     for logging in (own.hydra_logging, own.job_logging):
-        told = {**logging, "handlers": dict.fromkeys(logging.get("handlers") or {}, {"class": "logging.NullHandler"})}
+        told = {**logging, "handlers": {name: {"class": "logging.NullHandler"} for name in logging.get("handlers") or ()}}
         configure_log(OmegaConf.create(told), own.verbose)
     if sweep:
         context = HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=Callbacks())

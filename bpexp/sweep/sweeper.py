@@ -118,8 +118,9 @@ class Sweeper(BasicSweeper):
 
     def _own_faults(self) -> list[Fault]:
         faults = [] if isinstance(self.resume, bool) else [Fault("hydra.sweeper.resume", self.resume, "must be true or false")]
-        if not isinstance(self.params or {}, Mapping):
-            faults.append(Fault("hydra.sweeper.params", self.params, "must be keys with their values, such as {depth: '10,50'}, or null"))
+        params: object = self.params
+        if not isinstance(params or {}, Mapping):
+            faults.append(Fault("hydra.sweeper.params", params, "must be keys with their values, such as {depth: '10,50'}, or null"))
         return faults
 
     def _plan(self, grid: Grid, faults: list[Fault]) -> Plan:

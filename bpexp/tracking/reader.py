@@ -85,13 +85,11 @@ def load_runs(sweep: str | None = None, uri: str | None = None, experiment: str 
     try:
         client = MlflowClient(where)
         found = client.get_experiment_by_name(experiment)
-        if found is None:
-            raise NoRunsError(f"experiment={experiment}: no such experiment in {where}")
-        runs = everything(client, found.experiment_id)
-    except NoRunsError:
-        raise
+        runs = everything(client, found.experiment_id) if found else []
     except Exception as error:  # what MLflow makes of rows that it has not written may end in anything
         raise NoRunsError(f"uri={where}: can't be read ({reason(error)})") from None
+    if found is None:
+        raise NoRunsError(f"experiment={experiment}: no such experiment in {where}")
     head, members = _select(client, runs, sweep)
     holders = {name: members if name in frames else [] for name in FRAMES}
     holders["spectra"] = [run for run in holders["spectra"] if SPECTRUM in run.data.params.get("probes", "")]

@@ -112,9 +112,9 @@ def connect(uri: str, experiment: str) -> Store:
     """The store at a resolved URI with its experiment, both made if need be.  Raises `ConfigError` where that can't be."""
     path = _database(uri)
     _quiet()
+    if damage := unfit(uri):
+        raise _unopened(uri, damage)
     try:
-        if damage := unfit(uri):
-            raise OSError(damage)
         with _lock(path), _few_retries():
             if path is not None and not path.exists():
                 _create(path)
@@ -126,7 +126,11 @@ def connect(uri: str, experiment: str) -> Store:
             experiment_id = found.experiment_id if found else client.create_experiment(experiment)
             return Store(client, uri, experiment_id, Database.of(client) or Client(client))
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise ConfigError([Fault("tracking.uri", uri, f"must be a store that can be opened ({reason(error)})")]) from None
+        raise _unopened(uri, reason(error)) from None
+
+
+def _unopened(uri: str, why: str) -> ConfigError:
+    return ConfigError([Fault("tracking.uri", uri, f"must be a store that can be opened ({why})")])
 
 
 def reason(error: Exception) -> str:

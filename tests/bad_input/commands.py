@@ -95,5 +95,5 @@ def refused(folder: Path, *words: str, command: str = "bpexp") -> list[str]:
     assert (done.code, done.out) == (2, ""), done
     assert listing(folder) == before
     lines = done.err.removesuffix("\n").split("\n")
-    assert lines and all(line.startswith("bpexp: ") and line.isprintable() for line in lines), done.err
+    assert all(line.startswith("bpexp: ") and line.isprintable() for line in lines), done.err
     return [line.removeprefix("bpexp: ") for line in lines]

@@ -244,7 +244,8 @@ def test_a_file_with_wrong_bytes(tmp_path_factory: pytest.TempPathFactory, data:
         with watchdog():
             found = load(DataConfig(name="npz", path=str(path))).split
     except ConfigError as error:
-        assert [fault.key for fault in error.faults] == ["data.path"]
+        if [fault.key for fault in error.faults] != ["data.path"]:
+            raise
     else:
         assert sorted(np.concatenate([found.x_train, found.x_test]).ravel().tolist()) == sorted(X.ravel().tolist())
 
@@ -265,7 +266,6 @@ PLACES: dict[str, Callable[[Path], object]] = {
     "link to nothing": lambda path: path.symlink_to("nothing"),
     "npy": lambda path: path.write_bytes(member(X)),
     "zip of something else": lambda path: archive(path, ("readme.txt", b"hello")),
-    "unreadable": lambda path: (path.write_bytes(good(zipfile.ZIP_STORED)[:-9]), path.chmod(0)),
 }
 
 
