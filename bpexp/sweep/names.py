@@ -10,7 +10,7 @@ from hydra.core.override_parser.types import Override, QuotedString, ValueType
 from hydra.errors import HydraException
 
 import bpexp
-from bpexp.config import GROUPS, Fault, RunConfig, keys, nearest, unknown_key
+from bpexp.config import GROUPS, Fault, RunConfig, keys, must_be, nearest, unknown_key
 
 __all__ = ["STUDY", "config_dir", "groups", "is_hydras", "parse_word", "short", "sort_words"]
 
@@ -83,6 +83,8 @@ def _refusal(override: Override, known: Mapping[str, list[str]], shown: str) -> 
     key = override.key_or_group
     if override.is_delete():
         return "keys can't be removed"
+    if key in keys(RunConfig) and isinstance(override.value(), dict):  # which Hydra can't always merge with what is there
+        return must_be(keys(RunConfig)[key])
     if key in known or key in keys(RunConfig):
         return ""
     if key in _tables():

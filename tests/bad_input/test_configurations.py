@@ -60,7 +60,7 @@ def _entry(word: str) -> str:
     return f"{key}: {yaml.safe_dump(value, allow_unicode=True, width=10**6).splitlines()[0]}"
 
 
-@settings(DRAWN, max_examples=300, phases=[Phase.explicit, Phase.generate])
+@settings(DRAWN, max_examples=330, phases=[Phase.explicit, Phase.generate])
 @given(words=bad_words(), mode=st.integers(0, 9))
 def test_generated(words: tuple[str, ...], mode: int, tried: set[tuple[str, ...]], tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.getbasetemp() / "generated" / "here"
@@ -75,6 +75,44 @@ def test_generated_for_hours(words: tuple[str, ...], mode: int, tried: set[tuple
     folder = tmp_path_factory.getbasetemp() / "soak" / "here"
     folder.mkdir(parents=True, exist_ok=True)
     refuse_all(folder, words, mode, tried)
+
+
+@pytest.mark.parametrize("mode", [(), ("-m", "seed=0,1")], ids=["lone", "sweep"])
+@pytest.mark.parametrize(
+    "word",
+    [
+        "tracking.layers={a:1}",  # Hydra merges no table with a list
+        f"depth={'1' * 5000}",  # more digits than Python reads
+        f"depth={'[' * 1000}{']' * 1000}",
+        f"depth={'{a:' * 1000}1{'}' * 1000}",
+    ],
+    ids=["table for a list", "digits", "lists", "tables"],
+)
+def test_found_before(word: str, mode: tuple[str, ...], tmp_path: Path) -> None:
+    check(tmp_path, *mode, word)
+
+
+HYDRAS = {  # words of Hydra's own that it answers with a traceback when it has begun
+    "hydra.verbose=[[1]]": (),
+    "hydra.searchpath=[nope://x]": (),
+    "hydra=3": (),
+    "hydra.hydra_logging.root.level=NOPE": (),
+    "hydra.job_logging.root.level=NOPE": (),
+    "hydra.run.dir=${nope:1}": (),
+    "hydra.run.dir=/dev/null/x": (),
+    "hydra.sweep.dir=/dev/null/x": ("-m",),
+    "hydra.sweep.dir=${oc.env:NOT_THERE}": ("-m",),
+    "+hydra.launcher.other=1": ("-m",),
+    "+hydra.sweeper.other=1": ("-m",),
+    "hydra.sweeper.params=3": ("-m",),
+    "hydra.launcher._target_=nope": ("-m",),
+}
+
+
+@pytest.mark.parametrize("word", HYDRAS)
+def test_hydras_own_keys(word: str, tmp_path: Path) -> None:
+    (line,) = refused(tmp_path, *HYDRAS[word], word, "depth=1", "steps=0")
+    assert line.startswith(f"{word}: ")
 
 
 OTHERS = {"bpexp.theory": TheoryConfig, "bpexp.verify": VerifyConfig, "bpexp.walkthrough": Settings}
