@@ -18,9 +18,16 @@ SOAK = 5000
 TEXTS = ("sweep", "uri", "experiment", "out")  # keys to which whatever is typed is a text
 
 
+class Tried(set[tuple[str, ...]]):
+    """The words of all configurations so far; hypothesis writes down what a test is given, again and again."""
+
+    def __repr__(self) -> str:
+        return f"{len(self):,} configurations"
+
+
 @pytest.fixture(scope="module")
-def tried() -> Iterator[set[tuple[str, ...]]]:
-    found: set[tuple[str, ...]] = set()
+def tried() -> Iterator[Tried]:
+    found = Tried()
     yield found
     print(f"\n{len(found):,} distinct bad configurations refused")
 
@@ -31,7 +38,7 @@ def check(folder: Path, *words: str) -> None:
     assert any(line.lstrip("+").startswith(tuple(named)) for line in lines), lines
 
 
-def refuse_all(folder: Path, words: tuple[str, ...], mode: int, tried: set[tuple[str, ...]]) -> None:
+def refuse_all(folder: Path, words: tuple[str, ...], mode: int, tried: Tried) -> None:
     """Lone, or as a sweep, or out of a study's file."""
     if mode < 7:
         typed = words
@@ -62,7 +69,7 @@ def _entry(word: str) -> str:
 
 @settings(DRAWN, max_examples=330, phases=[Phase.explicit, Phase.generate])
 @given(words=bad_words(), mode=st.integers(0, 9))
-def test_generated(words: tuple[str, ...], mode: int, tried: set[tuple[str, ...]], tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_generated(words: tuple[str, ...], mode: int, tried: Tried, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.getbasetemp() / "generated" / "here"
     folder.mkdir(parents=True, exist_ok=True)
     refuse_all(folder, words, mode, tried)
@@ -71,7 +78,7 @@ def test_generated(words: tuple[str, ...], mode: int, tried: set[tuple[str, ...]
 @pytest.mark.soak
 @settings(DRAWN, max_examples=SOAK, phases=[Phase.explicit, Phase.generate])
 @given(words=bad_words(), mode=st.integers(0, 9))
-def test_generated_for_hours(words: tuple[str, ...], mode: int, tried: set[tuple[str, ...]], tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_generated_for_hours(words: tuple[str, ...], mode: int, tried: Tried, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.getbasetemp() / "soak" / "here"
     folder.mkdir(parents=True, exist_ok=True)
     refuse_all(folder, words, mode, tried)
