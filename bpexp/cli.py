@@ -1,7 +1,9 @@
 """The command lines that are not Hydra apps: `key=value` arguments against a dataclass, refused in the same style."""
 
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from omegaconf import OmegaConf
@@ -13,7 +15,7 @@ from bpexp.config import ConfigError, Fault, explain, parse, takes_text
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["REFUSED", "arguments", "refuse"]
+__all__ = ["REFUSED", "arguments", "makeable", "refuse"]
 
 T = TypeVar("T", bound="DataclassInstance")
 REFUSED = 2  # exit code of a command whose input is wrong, as argparse and the shell have it
@@ -24,6 +26,15 @@ def refuse(error: ConfigError) -> NoReturn:
     for fault in error.faults:
         print(f"bpexp: {fault}", file=sys.stderr)
     raise SystemExit(REFUSED)
+
+
+def makeable(folder: Path) -> None:
+    """Raises `OSError` where a folder is not there and can't be made, as far as that can be told without making it."""
+    there = next(it for it in (folder, *folder.absolute().parents) if it.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"{there} is no folder")
+    if not os.access(there, os.W_OK):
+        raise PermissionError(f"{there} can't be written to")
 
 
 def arguments(schema: type[T], argv: Sequence[str], description: str) -> T:
@@ -38,15 +49,26 @@ def arguments(schema: type[T], argv: Sequence[str], description: str) -> T:
 
 
 def _values(schema: type, argv: Sequence[str]) -> dict[str, object]:
-    faults = [Fault(word, "", "must be written key=value") for word in argv if "=" not in word]
-    try:
-        values = OmegaConf.to_container(OmegaConf.from_dotlist([word for word in argv if "=" in word]), resolve=True)
-    except (OmegaConfBaseException, YAMLError) as error:
-        raise ConfigError([*faults, Fault(" ".join(argv), "", str(error).splitlines()[0])]) from None
+    values: dict[str, object] = {}
+    faults = []
+    for word in argv:
+        try:
+            values |= _value(schema, word)
+        except ConfigError as error:
+            faults += error.faults
     if faults:
         raise ConfigError(faults)
+    return values
+
+
+def _value(schema: type, word: str) -> dict[str, object]:
+    """What one argument sets."""
+    key, equals, text = word.partition("=")
+    if not equals:
+        raise ConfigError([Fault(word, "", "must be written key=value")])
+    try:
+        values = OmegaConf.to_container(OmegaConf.from_dotlist([word]), resolve=True)
+    except (OmegaConfBaseException, YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError([Fault(key, text, f"can't be read ({str(error).splitlines()[0]})")]) from None
     assert isinstance(values, dict)
-    typed = dict(word.split("=", 1) for word in argv)
-    return {
-        str(key): typed[str(key)] if takes_text(schema, str(key)) and not isinstance(value, str | None) else value for key, value in values.items()
-    }
+    return {str(name): text if takes_text(schema, str(name)) and not isinstance(value, str | None) else value for name, value in values.items()}

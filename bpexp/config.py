@@ -461,7 +461,12 @@ def _key(location: tuple[int | str, ...], schema: type) -> str | None:
 def _fault(key: str, value: object, hint: Any) -> Fault:
     names = next((note.names for note in _metadata(hint) if isinstance(note, OneOf)), ())
     hint_words = nearest(str(value), names) if names else ""
-    return Fault(key, value, f"must be {_kind(hint)}{hint_words}")
+    return Fault(key, value, f"{must_be(hint)}{hint_words}")
+
+
+def must_be(hint: Any) -> str:
+    """What an annotation allows, as a refusal says it."""
+    return f"must be {_kind(hint)}"
 
 
 def combinations(config: RunConfig) -> Iterator[Fault]:

@@ -5,28 +5,32 @@ A function's keyword arguments are the keys it takes; a file in `conf/data/` giv
 """
 
 import hashlib
+import os
+import stat
 import warnings
 import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from importlib.util import find_spec
 from inspect import signature
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.format import MAGIC_PREFIX
 from numpy.typing import NDArray
 
 from bpexp.config import ConfigError, DataConfig, Fault, nearest
 from bpexp.core.initializers import orthogonal
 from bpexp.core.training import Split
 
-__all__ = ["DATASETS", "Dataset", "load"]
+__all__ = ["DATASETS", "Dataset", "installed_memory", "load"]
 
 COMMON = ("name", "seed", "test_fraction")  # keys that every data set has a use for
 SIDE = 8  # pixels of a digit
+FLOAT64 = 8  # bytes
 MAX_LINEAR = 4096  # inputs of data=linear: a matrix of them takes 10 seconds
 
 Samples = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -130,12 +134,9 @@ def npz(path: str | None = None) -> Samples:
         raise ConfigError([Fault("data.path", None, "must name a .npz file with arrays x and y")])
     try:
         x, y = _x_and_y(Path(path))
-        _check_arrays(x, y)
+        return _finite(x), _targets(y)
     except _UnusableError as error:
         raise ConfigError([Fault("data.path", path, str(error))]) from None
-    if y.ndim == 1 and np.issubdtype(y.dtype, np.integer):
-        return x.astype(np.float64), one_hot(y)
-    return x.astype(np.float64), y.reshape(len(y), -1).astype(np.float64)
 
 
 class _UnusableError(Exception):
@@ -143,26 +144,107 @@ class _UnusableError(Exception):
 
 
 def _x_and_y(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Nothing is taken out of the file before what it says of itself is right."""
     try:
-        with path.open("rb") as raw:
-            file = np.load(raw, allow_pickle=False)
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise _UnusableError("must be a .npz file, not .npy")
-            if missing := {"x", "y"} - set(file.files):
-                raise _UnusableError(f"must hold arrays x and y; {' and '.join(sorted(missing))} missing")
-            return file["x"], file["y"]
+        _check_kind(path)
+        with path.open("rb") as raw, zipfile.ZipFile(raw) as archive:
+            x, y = _heads(archive)
+            _check_heads(x, y)
+            return x.read(archive), y.read(archive)
+    except _UnusableError:
+        raise
     except FileNotFoundError:
         raise _UnusableError("no such file") from None
-    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile):
+    except OSError as error:
+        raise _UnusableError(f"can't be read ({error.strerror or error})") from None
+    except Exception:  # what is no such file may look like one for any number of bytes
         raise _UnusableError("must be a .npz file of plain numeric arrays (pickled objects are not loaded)") from None
 
 
-def _check_arrays(x: NDArray[Any], y: NDArray[Any]) -> None:
-    numeric = all(np.issubdtype(array.dtype, np.number) and not np.iscomplexobj(array) for array in (x, y))
-    if not numeric or x.ndim != 2 or y.ndim not in (1, 2) or len(x) != len(y) or len(x) < 2 or x.shape[1] == 0 or y.size == 0:
-        raise _UnusableError(f"x must be numbers (n, inputs) and y (n,) or (n, outputs), n at least 2; found x {x.shape}, y {y.shape}")
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+def _check_kind(path: Path) -> None:
+    if not stat.S_ISREG(path.stat().st_mode):  # of a pipe or a device one would never see the end
+        raise _UnusableError("must be a file")
+    with path.open("rb") as raw:
+        if raw.read(len(MAGIC_PREFIX)) == MAGIC_PREFIX:
+            raise _UnusableError("must be a .npz file, not .npy")
+
+
+@dataclass(frozen=True)
+class _Head:
+    """What a file says of one of its arrays."""
+
+    member: zipfile.ZipInfo
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def size(self) -> int:
+        return prod(self.shape)
+
+    def read(self, archive: zipfile.ZipFile) -> NDArray[Any]:
+        with archive.open(self.member) as stream:
+            return np.lib.format.read_array(stream, allow_pickle=False)
+
+
+def _heads(archive: zipfile.ZipFile) -> tuple[_Head, _Head]:
+    """Those of x and y."""
+    found = {name: [it for it in archive.infolist() if it.filename == f"{name}.npy"] for name in ("x", "y")}
+    if missing := [name for name, members in found.items() if not members]:
+        raise _UnusableError(f"must hold arrays x and y; {' and '.join(missing)} missing")
+    if twice := [name for name, members in found.items() if len(members) > 1]:
+        raise _UnusableError(f"must hold arrays x and y once each; {' and '.join(twice)} repeated")
+    return _head(archive, found["x"][0]), _head(archive, found["y"][0])
+
+
+def _head(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> _Head:
+    with archive.open(member) as stream:
+        if np.lib.format.read_magic(stream) != (1, 0):  # the others are for arrays with named columns
+            raise ValueError(member.filename)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+        head = _Head(member, shape, dtype)
+        if head.size * dtype.itemsize != member.file_size - stream.tell():
+            raise ValueError(member.filename)
+        return head
+
+
+def _check_heads(x: _Head, y: _Head) -> None:
+    _check_memory(sum(it.size * (it.dtype.itemsize + FLOAT64) for it in (x, y)))
+    numeric = {x.dtype.kind, y.dtype.kind} <= set("iuf")  # what spans of time are made of counts as whole numbers elsewhere
+    shapes = len(x.shape) == 2 and len(y.shape) in (1, 2) and x.shape[0] == y.shape[0] >= 2 and x.size > 0 and y.size > 0
+    if not (numeric and shapes):
+        raise _UnusableError(f"x must be numbers (n, inputs) and y (n,) or (n, outputs), n at least 2; found x {_told(x)}, y {_told(y)}")
+
+
+def _told(head: _Head) -> str:
+    return f"{head.shape} of {head.dtype}"
+
+
+def _check_memory(needed: int) -> None:
+    if needed > installed_memory():
+        raise _UnusableError(f"needs about {needed / 2**30:,.0f} GiB of memory, this machine has {installed_memory() / 2**30:,.0f}")
+
+
+def installed_memory() -> int:
+    """Bytes of memory that this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _finite(array: NDArray[Any]) -> NDArray[np.float64]:
+    with np.errstate(over="ignore"):  # of a longer float type
+        numbers = array.astype(np.float64)
+    if not np.isfinite(numbers).all():
         raise _UnusableError("x and y must be finite")
+    return numbers
+
+
+def _targets(y: NDArray[Any]) -> NDArray[np.float64]:
+    if y.ndim == 2 or not np.issubdtype(y.dtype, np.integer):
+        return _finite(y.reshape(len(y), -1))
+    classes = len(np.unique(y))
+    if classes == 1:
+        raise _UnusableError("y must hold at least 2 classes, or targets that are no whole numbers; found 1")
+    _check_memory(FLOAT64 * classes * (len(y) + classes))
+    return one_hot(y)
 
 
 def mnist() -> Samples:

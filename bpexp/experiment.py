@@ -4,7 +4,6 @@ Knows nothing of Hydra or MLflow.  What watches a run is a `Sink`: `open` once, 
 have passed, then `close`, with the cost of a step besides (NaN of an untrained net), or `abort`.  Sending the same records twice must be harmless.
 """
 
-import os
 import platform
 import time
 from collections import deque
@@ -35,7 +34,7 @@ from bpexp.core.schedule import log_spaced
 from bpexp.core.schedules import SCHEDULES
 from bpexp.core.skips import SKIPS
 from bpexp.core.training import CHUNK, NUMERICS, Split, Task, Training
-from bpexp.datasets import Dataset, load
+from bpexp.datasets import Dataset, installed_memory, load
 
 __all__ = ["NullSink", "Run", "Sink", "memory", "prepare", "run", "run_stack", "train"]
 
@@ -108,7 +107,7 @@ def _faults_with_data(config: RunConfig, dataset: Dataset) -> Iterator[Fault]:
         yield Fault("output", config.output, f"reaches {low:g} … {high:g}, but the targets of data={dataset.name} lie in {found}")
     if config.loss == "cross_entropy" and not np.allclose(targets.sum(axis=1), 1.0, atol=1e-6):
         yield Fault("loss", config.loss, f"needs targets that sum to 1; those of data={dataset.name} do not")
-    needed, installed = memory(config, dataset), _installed_memory()
+    needed, installed = memory(config, dataset), installed_memory()
     if needed > installed:
         must = f"too large with depth={config.depth}: needs about {needed / 2**30:,.0f} GiB of memory, this machine has {installed / 2**30:,.0f}"
         yield Fault("width", config.width, must)
@@ -145,10 +144,6 @@ def _chosen_memory(config: RunConfig, net: Architecture, batch: int, points: int
         own += 2 * np.dtype(config.dtype).itemsize * batch * sum(sizes)  # the step before; its gradients take no more room than a norm's copies
     jacobians = 8 * min(SAMPLES, batch) * (3 * sizes[0] * max(sizes) + 2 * min(sizes[0], max(sizes)) ** 2)
     return own, jacobians if any(name in PLAIN for name in config.probes) else 0
-
-
-def _installed_memory() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def run(prepared: Run, sink: Sink, progress: Progress = lambda _step, _steps: None) -> Records:

@@ -117,7 +117,7 @@ def test_a_sweep_is_refused_alike(tmp_path: Path, words: str) -> None:
         (["-m", "init=glob(zzz*)"], "-m: no values, no runs: an option list is empty"),
         (["hydra.mode=RUN", "depth=1,2"], "depth=1,2: several values make a sweep: add -m"),
         (["init@foo=he"], "init@foo=he: Could not override 'init@foo'."),
-        (["hydra.foo=1"], "hydra.foo=1: Could not override 'hydra.foo'."),
+        (["hydra.foo=1"], "hydra.foo=1: Could not override 'hydra.foo'. (Key 'foo' not in 'HydraConf')"),
         (["-m", "hydra.mode=MULTIRUN", "depth=0"], "depth=0: must be a whole number, at least 1, at most 10,000"),
     ],
 )

@@ -202,9 +202,9 @@ def test_a_net_too_large_for_the_machine() -> None:
 def test_memory_is_refused_where_the_machine_has_less(monkeypatch: pytest.MonkeyPatch) -> None:
     prepared = small()
     needed = experiment.memory(prepared.config, prepared.dataset)
-    monkeypatch.setattr(experiment, "_installed_memory", lambda: needed)
+    monkeypatch.setattr(experiment, "installed_memory", lambda: needed)
     assert small() == prepared
-    monkeypatch.setattr(experiment, "_installed_memory", lambda: needed - 1)
+    monkeypatch.setattr(experiment, "installed_memory", lambda: needed - 1)
     assert [fault.key for fault in refused(config())] == ["width"]
 
 

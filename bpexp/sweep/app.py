@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import NoReturn
 
 import hydra
+from hydra._internal.callbacks import Callbacks
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
-from hydra.types import RunMode
+from hydra.core.plugins import Plugins
+from hydra.core.utils import configure_log
+from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from bpexp.cli import refuse
+from bpexp.cli import makeable, refuse
 from bpexp.config import GROUPS, ConfigError, Fault, blanks
 from bpexp.experiment import run
 from bpexp.masks import masking
@@ -69,7 +72,7 @@ def _check_words(arguments: Namespace) -> list[Fault]:
     if sweep:
         whole = [word for word in good if is_hydras(key := parse_word(word).key_or_group) or key == STUDY]  # the same for all jobs
         if plain and any(word for word in whole if not word.startswith(STUDY)):
-            _compose(folders[0], whole, faults)
+            _compose(folders[0], whole, faults, sweep=True)
         wrong = set(arguments.overrides) - set(good)
         sys.argv = [word for word in sys.argv if word not in wrong]
         return faults
@@ -80,13 +83,32 @@ def _check_words(arguments: Namespace) -> list[Fault]:
     return []
 
 
-def _compose(folder: Path, words: list[str], faults: list[Fault]) -> DictConfig:
+def _compose(folder: Path, words: list[str], faults: list[Fault], *, sweep: bool = False) -> DictConfig:
     """Raises `ConfigError` with the faults there are and what only Hydra knows: its own keys, `group@package=option`."""
     try:
         with hydra.initialize_config_dir(str(folder), version_base="1.3"):
-            return hydra.compose("config", words)
-    except HydraException as error:
-        raise ConfigError([*faults, Fault(" ".join(words), "", short(error))]) from None
+            config = hydra.compose("config", words, return_hydra_config=True)
+            if any(is_hydras(parse_word(word).key_or_group) for word in words):
+                _rehearse(config, sweep=sweep)
+            return config
+    except ConfigError as error:
+        raise ConfigError([*faults, *error.faults]) from None
+    except Exception as error:  # what Hydra makes of its own keys may end in anything
+        told = f"{short(error)} ({short(error.__cause__)})" if error.__cause__ else short(error)
+        about = [word for word in words if word in told] or [word for word in words if is_hydras(parse_word(word).key_or_group)] or words
+        raise ConfigError([*faults, Fault(" ".join(about), "", told)]) from None
+
+
+def _rehearse(config: DictConfig, *, sweep: bool) -> None:
+    """Have Hydra do what its own keys ask for, but for files: when it starts in earnest, all that it has for a fault is a traceback."""
+    own = config.hydra
+    makeable(Path(own.sweep.dir if sweep else own.run.dir))
+    for logging in (own.hydra_logging, own.job_logging):
+        told = {**logging, "handlers": {name: {"class": "logging.NullHandler"} for name in logging.get("handlers") or ()}}
+        configure_log(OmegaConf.create(told), own.verbose)
+    if sweep:
+        context = HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=Callbacks())
+        Plugins.instance().instantiate_sweeper(hydra_context=context, task_function=Job(), config=config)
 
 
 def _folders(arguments: Namespace) -> list[Path]:

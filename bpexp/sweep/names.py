@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import Override, QuotedString, ValueType
 from hydra.errors import HydraException
 
 import bpexp
-from bpexp.config import GROUPS, Fault, RunConfig, keys, nearest, unknown_key
+from bpexp.config import GROUPS, Fault, RunConfig, keys, must_be, nearest, unknown_key
 from bpexp.masks import masked
 
 __all__ = ["STUDY", "config_dir", "groups", "is_hydras", "parse_word", "secret_refusal", "short", "sort_words"]
@@ -41,7 +41,7 @@ def sort_words(words: Sequence[str], folders: Iterable[Path], *, sweep: bool) ->
     for word in words:
         try:
             found = _faults(parse_word(word), options, sweep=sweep)
-        except HydraException as error:
+        except (HydraException, ValueError, RecursionError) as error:  # the last two of numbers of thousands of digits, of lists in lists in lists
             key, _, value = word.partition("=")
             found = [Fault(key, value, "must be written key=value" if "=" not in word else f"can't be read ({short(error)})")]
         faults.extend(found)
@@ -86,6 +86,8 @@ def _refusal(override: Override, known: Mapping[str, list[str]], shown: str) -> 
     key = override.key_or_group
     if override.is_delete():
         return "keys can't be removed"
+    if key in keys(RunConfig) and isinstance(override.value(), dict):  # which Hydra can't always merge with what is there
+        return must_be(keys(RunConfig)[key])
     if key in known or key in keys(RunConfig):
         return secret_refusal(shown.strip("'\"")) if key == "tracking.uri" else ""
     if key in _tables():

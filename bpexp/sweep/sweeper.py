@@ -103,8 +103,9 @@ class Sweeper(BasicSweeper):
         assert self.config is not None
         folders = [Path(source.path) for source in self.config.hydra.runtime.config_sources if source.schema == "file"]
         try:
-            grid, faults = expand(self._parse_config(), self.variants, arguments, folders, self.parser)
-            results = self._launch(self._plan(grid, [*self.word_faults, *faults, *study_faults(self.config), *self._own_faults()]))
+            own = self._own_faults()
+            grid, faults = expand([] if own else self._parse_config(), self.variants, arguments, folders, self.parser)
+            results = self._launch(self._plan(grid, [*self.word_faults, *faults, *study_faults(self.config), *own]))
         except ConfigError as error:
             refuse(error)  # not raised: Hydra would print a traceback
         finally:
@@ -116,7 +117,11 @@ class Sweeper(BasicSweeper):
     # ------------------------------------------------------------------------------------------ checking
 
     def _own_faults(self) -> list[Fault]:
-        return [] if isinstance(self.resume, bool) else [Fault("hydra.sweeper.resume", self.resume, "must be true or false")]
+        faults = [] if isinstance(self.resume, bool) else [Fault("hydra.sweeper.resume", self.resume, "must be true or false")]
+        params: object = self.params
+        if not isinstance(params or {}, Mapping):
+            faults.append(Fault("hydra.sweeper.params", params, "must be keys with their values, such as {depth: '10,50'}, or null"))
+        return faults
 
     def _plan(self, grid: Grid, faults: list[Fault]) -> Plan:
         """Compose and check every job; raises `ConfigError` with the faults of all."""

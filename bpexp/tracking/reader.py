@@ -9,6 +9,7 @@ what a run has not measured is missing (NaN) where others have, and `spectra` ha
 """
 
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,7 +22,8 @@ from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
-from sqlalchemy.exc import SQLAlchemyError
+from pandas.api.types import is_numeric_dtype
+from pyarrow.lib import ArrowException
 
 from bpexp.config import RunConfig, keys, nested, parse, takes_whole, untracked
 from bpexp.core.jacobians import SPECTRUM
@@ -29,7 +31,7 @@ from bpexp.core.probes import PROBES
 from bpexp.masks import masked
 from bpexp.tracking.lookup import everything
 from bpexp.tracking.parent import MANIFEST
-from bpexp.tracking.store import exists, few_retries, reason, resolve, summary
+from bpexp.tracking.store import exists, few_retries, reason, resolve, summary, unfit
 
 __all__ = ["FRAMES", "NoRunsError", "Runs", "configuration", "experiment_in", "load_runs"]
 
@@ -86,8 +88,10 @@ def load_runs(sweep: str | None = None, uri: str | None = None, experiment: str 
     head, members = _select(client, runs, sweep)
     holders = {name: members if name in frames else [] for name in FRAMES}
     holders["spectra"] = [run for run in holders["spectra"] if SPECTRUM in run.data.params.get("probes", "")]
-    curves, layers, spectra = (_read(where, holders[name], name) for name in FRAMES)
     frame = pd.DataFrame([_row(run) for run in members]).astype({"diverged_at": "Int64"})
+    if "seed" not in frame:
+        raise NoRunsError(f"experiment={experiment}: its runs have lost their parameters, or are none of bpexp's")
+    curves, layers, spectra = (_read(where, holders[name], name) for name in FRAMES)
     name = head.info.run_name if head else experiment
     return Runs(frame, curves, layers, head.info.run_id if head else None, str(name), found, spectra)
 
@@ -95,7 +99,9 @@ def load_runs(sweep: str | None = None, uri: str | None = None, experiment: str 
 def experiment_in(where: str, experiment: str) -> tuple[MlflowClient, str]:
     """The client of the store at a resolved URI, and the experiment's id there.  Raises `NoRunsError`."""
     if not exists(where):
-        raise NoRunsError(f"uri={where}: no store of MLflow's there; `python -m bpexp` makes one in the folder it runs in")
+        damage = unfit(where)
+        told = f" ({damage})" if damage else ""
+        raise NoRunsError(f"uri={where}: no store of MLflow's there{told}; `python -m bpexp` makes one where there is none")
     with _readable(where):
         client = MlflowClient(where)
         found = client.get_experiment_by_name(experiment)
@@ -109,7 +115,7 @@ def _readable(where: str) -> Iterator[None]:
     try:
         with few_retries():
             yield
-    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
+    except Exception as error:  # what MLflow makes of rows that it has not written may end in anything
         raise NoRunsError(f"uri={where}: can't be read ({reason(error)})") from None
 
 
@@ -155,37 +161,54 @@ def _select(client: MlflowClient, runs: Sequence[Run], sweep: str | None) -> tup
 def _members(client: MlflowClient, head: Run, nets: Sequence[Run]) -> list[Run]:
     """A sweep is its manifest; where that is not written yet, its children."""
     by_id = {run.info.run_id: run for run in nets}
-    if any(item.path == MANIFEST for item in client.list_artifacts(head.info.run_id)):
-        jobs = json.loads(Path(client.download_artifacts(head.info.run_id, MANIFEST)).read_text())["jobs"]
-        return [by_id[run_id] for run_id in dict.fromkeys(job["run_id"] for job in jobs) if run_id in by_id]
+    try:
+        if any(item.path == MANIFEST for item in client.list_artifacts(head.info.run_id)):
+            jobs = json.loads(Path(client.download_artifacts(head.info.run_id, MANIFEST)).read_text(encoding="utf-8"))["jobs"]
+            return [by_id[run_id] for run_id in dict.fromkeys(job["run_id"] for job in jobs) if run_id in by_id]
+    except (MlflowException, OSError) as error:
+        raise NoRunsError(f"{MANIFEST} of sweep {head.info.run_id} can't be read ({reason(error)})") from None
+    except (LookupError, RecursionError, TypeError, ValueError):
+        raise NoRunsError(f"{MANIFEST} of sweep {head.info.run_id} is damaged: it must list jobs, each with its run_id") from None
     children = [run for run in nets if run.data.tags.get("mlflow.parentRunId") == head.info.run_id]
-    return sorted(children, key=lambda run: int(run.data.tags.get("bpexp.job", 0)))
+    return sorted(children, key=lambda run: _whole(run, "bpexp.job") or 0)
+
+
+def _whole(run: Run, tag: str) -> int | None:
+    """A tag that is a whole number, where the run has it."""
+    text = run.data.tags.get(tag)
+    if text is not None and not re.fullmatch(r"\d{1,15}", text):
+        raise NoRunsError(f"run {run.info.run_id} is damaged: its tag {tag} must be a whole number, and is {text[:40]!r}")
+    return None if text is None else int(text)
 
 
 def _row(run: Run) -> dict[str, Any]:
     tags, info = run.data.tags, run.info
-    row: dict[str, Any] = {
-        "run_id": info.run_id,
-        "name": info.run_name,
-        "status": info.status,
-        "outcome": tags.get("bpexp.outcome"),
-        "diverged_at": int(tags["bpexp.diverged_at"]) if "bpexp.diverged_at" in tags else None,
-        "fingerprint": tags.get("bpexp.fingerprint"),
-        "start_time": pd.Timestamp(info.start_time, unit="ms", tz="UTC"),
-        "seconds": (info.end_time - info.start_time) / 1000 if info.end_time else None,
-        "error": tags.get("bpexp.error"),
-    }
-    row |= {key: _typed(run.data.params[key]) for key in keys(RunConfig) if key in run.data.params}
-    return row | summary(run)
+    try:
+        row: dict[str, Any] = {
+            "run_id": info.run_id,
+            "name": info.run_name,
+            "status": info.status,
+            "outcome": tags.get("bpexp.outcome"),
+            "diverged_at": _whole(run, "bpexp.diverged_at"),
+            "fingerprint": tags.get("bpexp.fingerprint"),
+            "start_time": pd.Timestamp(int(info.start_time), unit="ms", tz="UTC"),
+            "seconds": (info.end_time - info.start_time) / 1000 if info.end_time else None,
+            "error": tags.get("bpexp.error"),
+        }
+        row |= {key: _typed(run.data.params[key]) for key in keys(RunConfig) if key in run.data.params}
+        configuration(row)
+        return row | {name: float(value) for name, value in summary(run).items()}
+    except (TypeError, ValueError) as error:  # a `ConfigError` is one
+        raise NoRunsError(f"run {info.run_id} is damaged: {reason(error)}") from None
 
 
 def _typed(text: str) -> Any:
     """A parameter as the configuration had it, but for lists, which a frame can't group by: MLflow stores text."""
     try:
         value = json.loads(text)
-    except json.JSONDecodeError:
+    except (RecursionError, ValueError):
         return text
-    return text if isinstance(value, list) else value
+    return text if isinstance(value, list | dict) else value
 
 
 def _read(where: str, members: Sequence[Run], name: str) -> pd.DataFrame:
@@ -196,9 +219,19 @@ def _read(where: str, members: Sequence[Run], name: str) -> pd.DataFrame:
             continue
         try:
             path = download_artifacts(artifact_uri=f"{str(run.info.artifact_uri).rstrip('/')}/{artifact}", tracking_uri=where)
-        except (MlflowException, OSError):
+        except Exception:  # an address that is none may end in anything
             raise NoRunsError(f"{artifact} of run {run.info.run_id} is not at {run.info.artifact_uri}; was the folder moved or deleted?") from None
-        frame = pd.read_parquet(path)
+        frame = _frame(path, name, f"{artifact} of run {run.info.run_id}")
         frame.insert(0, "run_id", run.info.run_id)
         frames.append(frame)
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["run_id", *FRAMES[name]])
+
+
+def _frame(path: str, name: str, called: str) -> pd.DataFrame:
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, ValueError, ArrowException) as error:
+        raise NoRunsError(f"{called} is damaged ({reason(error)})") from None
+    if lost := [column for column in FRAMES[name] if column not in frame or not is_numeric_dtype(frame[column])]:
+        raise NoRunsError(f"{called} is damaged: it must have numbers in {', '.join(lost)}")
+    return frame

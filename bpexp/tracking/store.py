@@ -29,10 +29,22 @@ from bpexp.masks import masked
 from bpexp.tracking.backend import Backend, Client
 from bpexp.tracking.database import Database
 
-__all__ = ["Store", "connect", "exists", "few_retries", "reason", "resolve", "search", "summary"]
+__all__ = ["Store", "connect", "exists", "few_retries", "reason", "resolve", "search", "summary", "unfit"]
 
 SQLITE = "sqlite:///"
 PAGE = 1000  # runs that MLflow hands out at once
+TABLES = {  # of MLflow's SQLite store since its first versions, and what we read or write of them
+    "alembic_version": ("version_num",),
+    "experiments": ("experiment_id", "name", "artifact_location", "lifecycle_stage"),
+    "runs": ("run_uuid", "name", "user_id", "status", "start_time", "end_time", "lifecycle_stage", "artifact_uri", "experiment_id"),
+    "params": ("key", "value", "run_uuid"),
+    "tags": ("key", "value", "run_uuid"),
+    "metrics": ("key", "value", "timestamp", "step", "is_nan", "run_uuid"),
+    "datasets": ("dataset_uuid", "experiment_id", "name", "digest"),
+    "inputs": ("input_uuid", "source_id", "destination_id"),
+    "input_tags": ("input_uuid", "name", "value"),
+    "latest_metrics": ("key", "value", "timestamp", "step", "is_nan", "run_uuid"),
+}
 CREATION_SECONDS = 120.0  # creating takes 2 to 6 s; a lock held longer means trouble
 
 
@@ -71,19 +83,38 @@ def resolve(uri: str | None, folder: Path | None = None) -> str:
 def exists(uri: str) -> bool:
     """Whether there is a store to read; looking creates none, nor does it add MLflow's tables to another's file."""
     path = _database(uri)
-    if path is None:
-        return True
+    return path is None or (path.exists() and not unfit(uri))
+
+
+def unfit(uri: str) -> str:
+    """Why what lies at the place of a SQLite store is none, or none any more; empty where nothing is wrong, or nothing is there.  Changes nothing."""
+    path = _database(uri)
     try:
+        if path is None or not path.exists():
+            return ""
+        if not path.is_file():
+            return "it is no file"
         with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as database:
-            return bool(database.execute("select 1 from sqlite_master where name = 'experiments'").fetchall())
-    except sqlite3.Error:
-        return False
+            tables = {name for (name,) in database.execute("select name from sqlite_master where type = 'table'")}
+            columns = {f"{table}.{name}" for table in tables & set(TABLES) for _, name, *_ in database.execute(f"pragma table_info({table})")}
+    except (OSError, ValueError) as error:
+        return str(error)
+    except sqlite3.Error as error:
+        return (
+            str(error) if getattr(error, "sqlite_errorname", "").startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")) else ""
+        )  # what is only locked is whole
+    if not tables & set(TABLES):
+        return "it holds no tables of MLflow's"
+    lost = [f"{table}.{name}" for table, names in TABLES.items() for name in names if f"{table}.{name}" not in columns]
+    return f"its tables have lost {', '.join(lost[:3])}{' and more' if lost[3:] else ''}" if lost else ""
 
 
 def connect(uri: str, experiment: str) -> Store:
     """The store at a resolved URI with its experiment, both made if need be.  Raises `ConfigError` where that can't be."""
     path = _database(uri)
     _quiet()
+    if damage := unfit(uri):
+        raise _unopened(uri, damage)
     try:
         with _lock(path), few_retries():
             if path is not None and not path.exists():
@@ -96,12 +127,17 @@ def connect(uri: str, experiment: str) -> Store:
             experiment_id = found.experiment_id if found else client.create_experiment(experiment)
             return Store(client, uri, experiment_id, Database.of(client) or Client(client))
     except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:  # the last: a database's driver is not installed
-        raise ConfigError([Fault("tracking.uri", uri, f"must be a store that can be opened ({reason(error)})")]) from None
+        raise _unopened(uri, reason(error)) from None
+
+
+def _unopened(uri: str, why: str) -> ConfigError:
+    return ConfigError([Fault("tracking.uri", uri, f"must be a store that can be opened ({why})")])
 
 
 def reason(error: Exception) -> str:
     """Why a store can't be used, in a line: the database driver's own words where there are some."""
-    return masked(str(getattr(error, "orig", None) or error)).strip().splitlines()[0][:200]
+    words = masked(str(getattr(error, "orig", None) or error)).strip() or type(error).__name__
+    return words.splitlines()[0][:200]
 
 
 def search(client: MlflowClient, experiment_id: str, condition: str = "") -> Iterator[Run]:

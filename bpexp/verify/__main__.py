@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 from annotated_types import Ge
 from pydantic import Strict
 
-from bpexp.cli import arguments, refuse
+from bpexp.cli import arguments, makeable, refuse
 from bpexp.config import ConfigError, Fault, Help, nearest
 from bpexp.sweep.names import config_dir
 
@@ -111,9 +111,10 @@ def _verify(studies: dict[str, "StudyFile"], words: Words) -> int:
 
     config, out = words.config, Path(words.config.out)
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        makeable(out)
         uri = resolve(config.uri)
         connect(uri, config.experiment)
+        out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         refuse(ConfigError([Fault("out", config.out, f"cannot be written to ({error.strerror or error})")]))
     except ConfigError as error:
