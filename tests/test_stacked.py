@@ -321,7 +321,10 @@ def test_runs_of_a_worker_that_died_are_failed(tmp_path: Path) -> None:
     [
         ("hydra.launcher.n_jobs=0", "hydra.launcher.n_jobs=0: must be a whole number, at least 1; or null"),
         ("hydra.launcher.max_runs=many", "hydra.launcher.max_runs=many: must be a whole number, at least 1"),
-        ("hydra.launcher.memry=3", "hydra/launcher=stacked hydra.launcher.memry=3: Could not override 'hydra.launcher.memry'."),
+        (
+            "hydra.launcher.memry=3",
+            "hydra/launcher=stacked hydra.launcher.memry=3: Could not override 'hydra.launcher.memry'. (Key 'memry' is not in struct)",
+        ),
         ("hydra.launcher.memory=0.5", "hydra.launcher.memory=0.5: must be a whole number, at least 1"),
         ("hydra.launcher.memory=1", "hydra.launcher.memory=1: must be at least 3, the MiB that a run takes with depth=10 and width=64"),
     ],
