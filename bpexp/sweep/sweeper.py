@@ -1,7 +1,7 @@
 """The sweeper: expand, check all jobs, open the sweep's parent run, launch, close it whatever happens."""
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -27,7 +27,7 @@ from bpexp.tracking.notes import Ended
 
 if TYPE_CHECKING:
     from bpexp.tracking.lookup import Finished
-    from bpexp.tracking.parent import SweepRun
+    from bpexp.tracking.parent import Planned, SweepRun
     from bpexp.tracking.store import Store
 
 __all__ = ["Sweeper"]
@@ -158,20 +158,19 @@ class Sweeper(BasicSweeper):
             print(store.remark, file=sys.stderr)
         self._write_folder()
         course = Course(_found(plan, store) if self.resume else {})
-        parent = SweepRun(store, _cut(plan.grid.name, NAME_LENGTH), self._parameters(plan))
+        parent = SweepRun(store, _cut(plan.grid.name, NAME_LENGTH), self._parameters(plan), _planned(plan, range(len(plan.configs))))
         status = "KILLED"
         try:
             for chosen in rounds(plan.configs, plan.tune, course.losses):
                 first, missing = len(course.launched), course.begin(chosen)
+                if plan.tune:
+                    parent.plan(_planned(plan, course.numbers))
                 if self.resume:
                     print(f"resumed: {len(chosen) - len(missing):,} of {len(chosen):,} runs were finished already", flush=True)
                 course.results += self._round(plan, parent, missing, first)
             status = "FAILED" if any(result.status == JobStatus.FAILED for result in course.results) else "FINISHED"
         finally:
-            numbers = course.numbers
-            jobs = [(words, numbers[run]) for words, run in zip(plan.grid.jobs, plan.run_of_job, strict=True) if run in numbers]
-            ended = {numbers[run]: it for run, it in course.ended.items()}
-            rows = parent.close(status, [words for words, _ in jobs], [number for _, number in jobs], ended)
+            rows = parent.close(status, {plan.fingerprints[run]: it for run, it in course.ended.items()})
             closing(rows, store, tracking.experiment)
         return course.results
 
@@ -211,6 +210,15 @@ def _found(plan: Plan, store: "Store") -> dict[int, "Finished"]:
         print(f"bpexp: some finished runs were computed with {' | '.join(sorted(others))}; here it is {here}", file=sys.stderr)
     named = {run: _name(plan.configs[run], plan.own[run]) for run, fingerprint in enumerate(plan.fingerprints) if fingerprint in known}
     return {run: known[plan.fingerprints[run]].named(name) for run, name in named.items()}
+
+
+def _planned(plan: Plan, chosen: Collection[int]) -> list["Planned"]:
+    """The jobs that come to one of the chosen runs."""
+    from bpexp.tracking.parent import Planned
+
+    names = {run: _name(plan.configs[run], plan.own[run]) for run in chosen}
+    jobs = zip(plan.grid.jobs, plan.run_of_job, strict=True)
+    return [Planned(words, plan.fingerprints[run], names[run]) for words, run in jobs if run in names]
 
 
 def _cut(text: str, length: int) -> str:

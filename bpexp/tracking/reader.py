@@ -11,6 +11,7 @@ what a run has not measured is missing (NaN) where others have, and `spectra` ha
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,11 @@ from bpexp.config import RunConfig, keys, nested, parse, takes_whole, untracked
 from bpexp.core.jacobians import SPECTRUM
 from bpexp.core.probes import PROBES
 from bpexp.tracking.lookup import everything
+from bpexp.tracking.owner import HEARTBEAT
 from bpexp.tracking.parent import MANIFEST
 from bpexp.tracking.store import exists, reason, resolve, summary
 
-__all__ = ["FRAMES", "NoRunsError", "Runs", "configuration", "load_runs"]
+__all__ = ["FRAMES", "NoRunsError", "Runs", "Stored", "configuration", "is_sweep", "load_runs", "read"]
 
 FRAMES = {  # each with its columns; a run's are in its artifact NAME.parquet
     "curves": ("step", "loss_train", "loss_train_full", "loss_test", "accuracy_train", "accuracy_test"),
@@ -74,24 +76,16 @@ def load_runs(sweep: str | None = None, uri: str | None = None, experiment: str 
     """
     if isinstance(frames, str) or not set(frames) <= set(FRAMES):
         raise ValueError(f"frames={frames!r}: must be some of {', '.join(FRAMES)}, such as ('curves',) or ()")
-    where = resolve(uri)
-    if not exists(where):
-        raise NoRunsError(f"uri={where}: no store of MLflow's there; `python -m bpexp` makes one in the folder it runs in")
-    try:
-        client = MlflowClient(where)
-        found = client.get_experiment_by_name(experiment)
-        if found is None:
-            raise NoRunsError(f"experiment={experiment}: no such experiment in {where}")
-        runs = everything(client, found.experiment_id)
-    except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise NoRunsError(f"uri={where}: can't be read ({reason(error)})") from None
-    head, members = _select(client, runs, sweep)
+    stored = read(uri, experiment)
+    head = stored.head(sweep)
+    members = stored.members(head)
+    if not members:
+        raise NoRunsError(f"sweep={stored.name(head)}: has no runs")
     holders = {name: members if name in frames else [] for name in FRAMES}
     holders["spectra"] = [run for run in holders["spectra"] if SPECTRUM in run.data.params.get("probes", "")]
-    curves, layers, spectra = (_read(where, holders[name], name) for name in FRAMES)
+    curves, layers, spectra = (_read(stored.uri, holders[name], name) for name in FRAMES)
     frame = pd.DataFrame([_row(run) for run in members]).astype({"diverged_at": "Int64"})
-    name = head.info.run_name if head else experiment
-    return Runs(frame, curves, layers, head.info.run_id if head else None, str(name), str(found.experiment_id), spectra)
+    return Runs(frame, curves, layers, head.info.run_id if head else None, stored.name(head), stored.experiment_id, spectra)
 
 
 def configuration(row: Mapping[Any, Any]) -> RunConfig:
@@ -108,39 +102,84 @@ def _of_frame(key: str, value: Any) -> Any:
     return int(plain) if isinstance(plain, float) and takes_whole(key) else plain
 
 
-def _is_sweep(run: Run) -> bool:
+@dataclass(frozen=True)
+class Stored:
+    """An experiment as a store holds it; its runs without their curves, the oldest first."""
+
+    uri: str
+    client: MlflowClient
+    experiment: str
+    experiment_id: str
+    runs: list[Run]
+
+    @cached_property
+    def nets(self) -> list[Run]:
+        """The runs that are no sweeps."""
+        return [run for run in self.runs if not is_sweep(run)]
+
+    def name(self, head: Run | None) -> str:
+        return str(head.info.run_name) if head else self.experiment
+
+    def head(self, sweep: str | None) -> Run | None:
+        """The sweep or run that is meant; None for all of them.  Raises `NoRunsError`."""
+        if not self.runs:
+            raise NoRunsError("the experiment has no runs yet; `python -m bpexp -m depth=10,50,100` makes some")
+        if sweep is None:
+            return None
+        named = self.runs if sweep == "latest" else [run for run in self.runs if sweep in (run.info.run_id, run.info.run_name)]
+        if not named:
+            known = [str(run.info.run_name) for run in self.runs if is_sweep(run)][-5:]
+            raise NoRunsError(f"sweep={sweep}: no sweep or run of this name or id; the newest sweeps: {', '.join(known) or 'none'}")
+        sweeps = [run for run in reversed(named) if is_sweep(run)]
+        return max(sweeps, key=_opened) if sweeps else named[-1]
+
+    def members(self, head: Run | None) -> list[Run]:
+        """The runs of nets that belong to a sweep; a run itself."""
+        if head is None:
+            return self.nets
+        if not is_sweep(head):
+            return [head]
+        found = [run for _, run in self.jobs(head) if run is not None]
+        return list({run.info.run_id: run for run in found}.values())
+
+    def jobs(self, head: Run) -> list[tuple[str, Run | None]]:
+        """The names of a sweep's jobs, each with its run: those of the manifest or, where there is none, the sweep's children.
+
+        A job whose run is not told, or is in the bin, has the newest one of its fingerprint.
+        """
+        if not any(item.path == MANIFEST for item in self.client.list_artifacts(head.info.run_id)):
+            children = [run for run in self.nets if run.data.tags.get("mlflow.parentRunId") == head.info.run_id]
+            return [(str(run.info.run_name), run) for run in sorted(children, key=lambda run: int(run.data.tags.get("bpexp.job", 0)))]
+        ids = {run.info.run_id: run for run in self.nets}
+        marked = {run.data.tags.get("bpexp.fingerprint"): run for run in self.nets}
+        listed = json.loads(Path(self.client.download_artifacts(head.info.run_id, MANIFEST)).read_text())["jobs"]
+        names = [job.get("name") or " ".join(job["overrides"]) for job in listed]
+        return [(name, ids.get(job["run_id"]) or marked.get(job.get("fingerprint", ""))) for name, job in zip(names, listed, strict=True)]
+
+
+def read(uri: str | None, experiment: str) -> Stored:
+    """All of an experiment.  Raises `NoRunsError` where there is none."""
+    where = resolve(uri)
+    if not exists(where):
+        raise NoRunsError(f"uri={where}: no store of MLflow's there; `python -m bpexp` makes one in the folder it runs in")
+    try:
+        client = MlflowClient(where)
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            raise NoRunsError(f"experiment={experiment}: no such experiment in {where}")
+        return Stored(where, client, experiment, str(found.experiment_id), everything(client, found.experiment_id))
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        raise NoRunsError(f"uri={where}: can't be read ({reason(error)})") from None
+
+
+def is_sweep(run: Run) -> bool:
     return run.data.tags.get("bpexp.kind") == "sweep"
 
 
-def _select(client: MlflowClient, runs: Sequence[Run], sweep: str | None) -> tuple[Run | None, list[Run]]:
-    """The run that was asked for, and the runs of nets that belong to it."""
-    nets = [run for run in runs if not _is_sweep(run)]
-    if not runs:
-        raise NoRunsError("the experiment has no runs yet; `python -m bpexp -m depth=10,50,100` makes some")
-    if sweep is None:
-        return None, nets
-    if sweep == "latest":
-        head = next(filter(_is_sweep, reversed(runs)), runs[-1])
-    else:
-        named = [run for run in runs if sweep in (run.info.run_id, run.info.run_name)]
-        if not named:
-            known = [str(run.info.run_name) for run in runs if _is_sweep(run)][-5:]
-            raise NoRunsError(f"sweep={sweep}: no sweep or run of this name or id; the newest sweeps: {', '.join(known) or 'none'}")
-        head = next(filter(_is_sweep, reversed(named)), named[-1])
-    members = _members(client, head, nets) if _is_sweep(head) else [head]
-    if not members:
-        raise NoRunsError(f"sweep={head.info.run_name}: has no runs")
-    return head, members
-
-
-def _members(client: MlflowClient, head: Run, nets: Sequence[Run]) -> list[Run]:
-    """A sweep is its manifest; where that is not written yet, its children."""
-    by_id = {run.info.run_id: run for run in nets}
-    if any(item.path == MANIFEST for item in client.list_artifacts(head.info.run_id)):
-        jobs = json.loads(Path(client.download_artifacts(head.info.run_id, MANIFEST)).read_text())["jobs"]
-        return [by_id[run_id] for run_id in dict.fromkeys(job["run_id"] for job in jobs) if run_id in by_id]
-    children = [run for run in nets if run.data.tags.get("mlflow.parentRunId") == head.info.run_id]
-    return sorted(children, key=lambda run: int(run.data.tags.get("bpexp.job", 0)))
+def _opened(sweep: Run) -> float:
+    """Seconds from 1970 to when a sweep was started, or started again: a parent's heartbeat is of then."""
+    told = sweep.data.tags.get(HEARTBEAT)
+    return datetime.fromisoformat(told).timestamp() if told else sweep.info.start_time // 1000
 
 
 def _row(run: Run) -> dict[str, Any]:
@@ -153,7 +192,7 @@ def _row(run: Run) -> dict[str, Any]:
         "diverged_at": int(tags["bpexp.diverged_at"]) if "bpexp.diverged_at" in tags else None,
         "fingerprint": tags.get("bpexp.fingerprint"),
         "start_time": pd.Timestamp(info.start_time, unit="ms", tz="UTC"),
-        "seconds": (info.end_time - info.start_time) / 1000 if info.end_time else None,
+        "seconds": (info.end_time - info.start_time) / 1000 if info.end_time and info.status != "RUNNING" else None,
         "error": tags.get("bpexp.error"),
     }
     row |= {key: _typed(run.data.params[key]) for key in keys(RunConfig) if key in run.data.params}

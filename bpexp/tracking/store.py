@@ -88,12 +88,7 @@ def connect(uri: str, experiment: str) -> Store:
             if path is not None and not path.exists():
                 _create(path)
             client = MlflowClient(uri)
-            found = client.get_experiment_by_name(experiment)
-            if found is not None and found.lifecycle_stage != "active":
-                must = "this experiment is in the store's bin; `mlflow experiments restore` brings it back, or choose another name"
-                raise ConfigError([Fault("tracking.experiment", experiment, must)])
-            experiment_id = found.experiment_id if found else client.create_experiment(experiment)
-            return Store(client, uri, experiment_id, Database.of(client) or Client(client))
+            return Store(client, uri, _experiment(client, experiment), Database.of(client) or Client(client))
     except (MlflowException, SQLAlchemyError, OSError) as error:
         raise ConfigError([Fault("tracking.uri", uri, f"must be a store that can be opened ({reason(error)})")]) from None
 
@@ -131,6 +126,21 @@ def _create(database: Path) -> None:
     unfinished.unlink(missing_ok=True)
     MlflowClient(f"{SQLITE}{unfinished}").search_experiments(max_results=1)
     unfinished.replace(database)
+
+
+def _experiment(client: MlflowClient, name: str) -> str:
+    """The id of an experiment, made if need be: of several processes that make it at a server, all but one are told that it is there."""
+    if client.get_experiment_by_name(name) is None:
+        try:
+            client.create_experiment(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+    found = client.get_experiment_by_name(name)
+    if found is None or found.lifecycle_stage != "active":
+        must = "this experiment is in the store's bin; `mlflow experiments restore` brings it back, or choose another name"
+        raise ConfigError([Fault("tracking.experiment", name, must)])
+    return str(found.experiment_id)
 
 
 def _lock(database: Path | None) -> FileLock | nullcontext[None]:

@@ -11,9 +11,9 @@ import pytest
 
 from bpexp.experiment import prepare, run
 from bpexp.report.__main__ import main
-from bpexp.tracking.parent import SweepRun
+from bpexp.tracking.parent import Planned, SweepRun
 from bpexp.tracking.reader import load_runs
-from bpexp.tracking.sink import MlflowSink
+from bpexp.tracking.sink import MlflowSink, run_name
 from bpexp.tracking.store import Store, connect, resolve
 from tests.report.studies import configs
 
@@ -32,8 +32,9 @@ def listing(folder: Path) -> set[str]:
 
 def filled(store: Store, name: str, depths: list[int], broken: bool = False) -> None:
     """A sweep over depths, every run trained and tracked; if `broken`, one more run that failed at its start."""
-    parent = SweepRun(store, name, {"depth": ",".join(map(str, depths))})
     wanted = configs(depth=[*depths, 9] if broken else depths)
+    planned = [Planned([f"depth={config.depth}"], prepare(config).fingerprint, run_name(config)) for config in wanted]
+    parent = SweepRun(store, name, {"depth": ",".join(map(str, depths))}, planned)
     for job, config in enumerate(wanted):
         config.tracking.parent = parent.run_id
         sink = MlflowSink(store, job=job)
@@ -42,7 +43,7 @@ def filled(store: Store, name: str, depths: list[int], broken: bool = False) -> 
         else:
             sink.open(prepare(config))
             sink.abort(RuntimeError("out of luck"))
-    parent.close("FINISHED", [[f"depth={config.depth}"] for config in wanted], list(range(len(wanted))))
+    parent.close("FINISHED", {})
 
 
 @pytest.fixture(scope="module")
