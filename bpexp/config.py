@@ -151,6 +151,8 @@ def _in_order(probes: list[str]) -> list[str]:
     return [name for name in CHOSEN if name in probes]
 
 
+COURSE = ("offline",)  # how a run is made, not which one
+
 Finite = AllowInfNan(allow_inf_nan=False)
 AS_PRINTED = 1e-5  # a solution that was read off a page and typed is that solution
 MAX_DEPTH, MAX_WIDTH, MAX_STEPS, MAX_SEED = 10_000, 65_536, 100_000_000, 2**63 - 1
@@ -227,6 +229,9 @@ class TrackingConfig:
     run_name: Annotated[str, Strict(), Help("name of the run; null: made of depth, width and lr")] | None = None
     checkpoint: Annotated[bool, Strict(), Help("whether the weights at the end are kept, in checkpoint.npz")] = True
     parent: Annotated[str, Strict(), Help("id of the run to file this one under; a sweep sets it")] | None = None
+    state: (
+        Annotated[str, Strict(), Help("folder of checkpoints and of what waits to be sent; null: .bpexp beside the SQLite file, or here")] | None
+    ) = None
 
 
 @dataclass
@@ -252,6 +257,7 @@ class RunConfig:
     probes: Annotated[list[Annotated[str, Strict(), _CHOSEN, _CHOSEN_CHECK]], AfterValidator(_in_order), Help("layers' further quantities")] = field(
         default_factory=list
     )
+    offline: Annotated[bool, Strict(), Help("records wait here, for python -m bpexp.sync; the store is not asked")] = False
     data: DataConfig = field(default_factory=DataConfig)
     init: InitConfig = field(default_factory=InitConfig)
     skip: SkipConfig = field(default_factory=SkipConfig)
@@ -398,8 +404,8 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def untracked(config: RunConfig) -> dict[str, Any]:
-    """The values of a run by dotted key, but for those of `tracking`, which change none of its numbers."""
-    return {key: value for key, value in flatten(config).items() if not key.startswith("tracking.")}
+    """The values of a run by dotted key, but for those that change none of its numbers: `tracking` and `COURSE`."""
+    return {key: value for key, value in flatten(config).items() if key not in COURSE and not key.startswith("tracking.")}
 
 
 def unknown_key(key: str, value: object, schema: type) -> Fault:

@@ -104,11 +104,13 @@ def _is_sweep(arguments: Namespace) -> bool:
 def _lone_faults(config: DictConfig, *, store: bool) -> list[Fault]:
     """All that is wrong with a lone run and, where the rest is right, with the store it would go to."""
     try:
-        tracking = read(config).config.tracking
-        if store:
+        settings = read(config).config
+        if store and not settings.offline:
             from bpexp.tracking.store import connect, resolve
 
-            connect(resolve(tracking.uri), tracking.experiment)
+            told = connect(resolve(settings.tracking.uri), settings.tracking.experiment)
+            if told.remark:
+                print(told.remark, file=sys.stderr)
     except ConfigError as error:
         return error.faults
     return []
@@ -136,21 +138,23 @@ class Job:
 
     def __call__(self, config: DictConfig) -> Ended:
         from bpexp.sweep.screen import closing, run_bar
-        from bpexp.tracking.sink import MlflowSink, run_name
-        from bpexp.tracking.store import connect, resolve
+        from bpexp.tracking.sink import run_name
+        from bpexp.tracking.store import resolve
+        from bpexp.tracking.tracked import RecordError
         from bpexp.tracking.writer import Writer
 
         prepared = read(config)
         settings, told = prepared.config, HydraConfig.get()
-        store = connect(resolve(settings.tracking.uri, Path(told.runtime.cwd)), settings.tracking.experiment)
-        lone = told.mode == RunMode.RUN
-        if lone and store.remark:
-            print(store.remark, file=sys.stderr)
-        sink = MlflowSink(store, job=0 if lone else told.job.num)
+        cwd, lone = Path(told.runtime.cwd), told.mode == RunMode.RUN
         name = settings.tracking.run_name or run_name(settings)
-        with run_bar(name) as progress, Writer(store.backend.together) as writer:
-            records = run(prepared, writer.wrap(sink), progress)
-        ended = Ended(str(sink.run_id), name, records.outcome, records.summary)
+        with run_bar(name) as progress, Writer.to(resolve(settings.tracking.uri, cwd), settings, cwd) as writer:
+            sink = writer.sink(0 if lone else told.job.num)
+            records = run(prepared, sink, progress)
+        if sink.failure:
+            raise RecordError(sink.failure)
+        ended = Ended(str(sink.run_id or ""), name, records.outcome, records.summary)
         if lone:
-            closing([table_row(name, ended.summary, ended.outcome)], store, settings.tracking.experiment)
+            if sink.waits:
+                print(f"bpexp: {name} waits in {writer.spool.folder}: {sink.remark or writer.link.why}", file=sys.stderr)
+            closing([table_row(name, ended.summary, ended.outcome)], writer.link.store, settings.tracking.experiment, waits=sink.waits)
         return ended

@@ -89,12 +89,16 @@ def run_bar(name: str) -> Iterator[Callable[[int, int], None]]:
             advance_sweep(1)
 
 
-def closing(rows: Sequence[Row], store: "Store", experiment: str) -> None:
-    """The table of runs, or on a screen that it would run over their number, and the two commands to type next."""
+def closing(rows: Sequence[Row], store: "Store | None", experiment: str, *, waits: bool = False) -> None:
+    """The table of runs, or on a screen that it would run over their number, and the commands to type next: what `waits` is sent first."""
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = PIPED_WIDTH
     console.print(_counts(rows) if console.is_terminal and len(rows) > MOST_ROWS else _table(rows))
+    sync = "\nnext:  python -m bpexp.sync"
+    if store is None:
+        console.print(sync)
+        return
     default = store.uri.endswith("/mlflow.db")
     served = store.uri.startswith("http")
     page = f"{store.uri if served else 'http://127.0.0.1:5000'}/#/experiments/{store.experiment_id}/runs?workflowType=machine_learning"
@@ -102,7 +106,7 @@ def closing(rows: Sequence[Row], store: "Store", experiment: str) -> None:
     report += "" if experiment == "bpexp" else f" experiment={experiment}"
     report += "" if default else f" uri={store.uri}"
     look = "open" if served else "mlflow ui, then open" if default else f"mlflow ui --backend-store-uri {store.uri}, then open"
-    console.print(f"\nnext:  {look} {page}\n       {report}", soft_wrap=True)
+    console.print(f"{sync}\n       " if waits else "\nnext:  ", f"{look} {page}\n       {report}", sep="", soft_wrap=True)
 
 
 def _table(rows: Sequence[Row]) -> Table:

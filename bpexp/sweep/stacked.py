@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from math import ceil
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -205,19 +206,19 @@ def _trained(plan: Sequence[Sequence[Job]], uri: str, workers: Workers, begin: C
 
 def train_stack(stack: Sequence[Job], uri: str) -> list[Outcome]:
     """One stack, in a worker process; in the main one, where that is the only one."""
-    from bpexp.tracking.sink import MlflowSink
     from bpexp.tracking.writer import Writer
 
     try:
         runs = [prepare(job.config) for job in stack]
-        store = _store(uri, stack[0].config.tracking.experiment)
-        sinks = [MlflowSink(store, job=job.number) for job in stack]
-        with Writer(store.backend.together) as writer:
-            records = run_stack(runs, [writer.wrap(sink) for sink in sinks])
+        with Writer.to(uri, stack[0].config, Path.cwd()) as writer:
+            sinks = [writer.sink(job.number) for job in stack]
+            records = run_stack(runs, sinks)
     except Exception as error:  # the other stacks go on
         return [Outcome(job.number, None, _told(error)) for job in stack]
     return [
-        Outcome(job.number, Ended(str(sink.run_id), job.config.tracking.run_name or "", record.outcome, record.summary))
+        Outcome(job.number, None, sink.failure)
+        if sink.failure
+        else Outcome(job.number, Ended(str(sink.run_id or ""), job.config.tracking.run_name or "", record.outcome, record.summary))
         for job, sink, record in zip(stack, sinks, records, strict=True)
     ]
 

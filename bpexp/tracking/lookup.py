@@ -18,14 +18,14 @@ from bpexp.tracking.database import Database
 from bpexp.tracking.notes import Ended
 from bpexp.tracking.store import Store, search, summary
 
-__all__ = ["Finished", "ended", "everything", "finished"]
+__all__ = ["Finished", "ended", "everything", "finished", "newest"]
 
 IDS = 1000  # in a statement
 SUMMARY = "and key glob 'summary/*'"  # of the metrics, those that are no curves
 OLDEST_FIRST = "order by start_time, run_uuid"
 ALL = f"select run_uuid from runs where experiment_id = ? and lifecycle_stage = 'active' {OLDEST_FIRST}"  # noqa: S608 (nothing of a user's)
-DONE = f"""select value, run_uuid from tags join runs using (run_uuid)
-    where key = 'bpexp.fingerprint' and experiment_id = ? and status = 'FINISHED' and lifecycle_stage = 'active' {OLDEST_FIRST}"""  # noqa: S608
+MARKED = f"""select value, run_uuid from tags join runs using (run_uuid)
+    where key = 'bpexp.fingerprint' and experiment_id = ? and ? in (status, '') and lifecycle_stage = 'active' {OLDEST_FIRST}"""  # noqa: S608
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,21 @@ class Finished:
 
 def finished(store: Store, fingerprints: Collection[str]) -> dict[str, Finished]:
     """Of each fingerprint that belongs to a FINISHED run of the store's experiment, trained, stuck or diverged: the newest such run."""
+    return {key: Finished(ended(run), run.data.tags.get("bpexp.numerics", "")) for key, run in newest(store, fingerprints, "FINISHED").items()}
+
+
+def newest(store: Store, fingerprints: Collection[str], status: str = "") -> dict[str, Run]:
+    """Of each fingerprint that belongs to an active run of the store's experiment, one of this status where one is given: the newest such run."""
     database = Database.of(store.client)
     if database is None:
-        condition = "attributes.status = 'FINISHED' and tags.bpexp.kind = 'run'"
+        condition = "tags.bpexp.kind = 'run'" + (f" and attributes.status = '{status}'" if status else "")
         runs = [run for run in search(store.client, store.experiment_id, condition) if run.data.tags.get("bpexp.fingerprint") in fingerprints]
     else:
         with database.reading() as connection:
-            rows = connection.exec_driver_sql(DONE, (int(store.experiment_id),))
-            newest = {fingerprint: run_id for fingerprint, run_id in rows if fingerprint in fingerprints}
-            runs = _runs(connection, store.experiment_id, list(newest.values()))
-    return {run.data.tags["bpexp.fingerprint"]: Finished(ended(run), run.data.tags.get("bpexp.numerics", "")) for run in runs}
+            rows = connection.exec_driver_sql(MARKED, (int(store.experiment_id), status))
+            found = {fingerprint: run_id for fingerprint, run_id in rows if fingerprint in fingerprints}
+            runs = _runs(connection, store.experiment_id, list(found.values()))
+    return {run.data.tags["bpexp.fingerprint"]: run for run in runs}
 
 
 def everything(client: MlflowClient, experiment_id: str) -> list[Run]:

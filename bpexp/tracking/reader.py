@@ -27,7 +27,8 @@ from bpexp.core.jacobians import SPECTRUM
 from bpexp.core.probes import PROBES
 from bpexp.tracking.lookup import everything
 from bpexp.tracking.parent import MANIFEST
-from bpexp.tracking.store import exists, reason, resolve, summary
+from bpexp.tracking.store import exists, resolve, summary
+from bpexp.tracking.trouble import reason
 
 __all__ = ["FRAMES", "NoRunsError", "Runs", "configuration", "load_runs"]
 

@@ -27,12 +27,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from bpexp.config import ConfigError, Fault
 from bpexp.tracking.backend import Backend, Client
 from bpexp.tracking.database import Database
+from bpexp.tracking.trouble import reason, trouble
 
-__all__ = ["Store", "connect", "exists", "reason", "resolve", "search", "summary"]
+__all__ = ["HASTE", "Store", "connect", "exists", "resolve", "search", "sqlite_file", "summary"]
 
 SQLITE = "sqlite:///"
 PAGE = 1000  # runs that MLflow hands out at once
 CREATION_SECONDS = 120.0  # creating takes 2 to 6 s; a lock held longer means trouble
+# A call that is not answered in seconds is given up, not tried again: MLflow would take minutes.  To make a run twice would make two.
+HASTE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
 
 @dataclass(frozen=True)
@@ -63,13 +66,13 @@ def resolve(uri: str | None, folder: Path | None = None) -> str:
     if uri is None and folder is not None and "MLFLOW_TRACKING_URI" not in os.environ:
         uri = f"{SQLITE}mlflow.db"
     uri = uri or str(mlflow.get_tracking_uri())
-    path = _database(uri)
+    path = sqlite_file(uri)
     return uri if path is None else f"{SQLITE}{(folder or Path.cwd()) / path}"
 
 
 def exists(uri: str) -> bool:
     """Whether there is a store to read; looking creates none, nor does it add MLflow's tables to another's file."""
-    path = _database(uri)
+    path = sqlite_file(uri)
     if path is None:
         return True
     try:
@@ -81,10 +84,10 @@ def exists(uri: str) -> bool:
 
 def connect(uri: str, experiment: str) -> Store:
     """The store at a resolved URI with its experiment, both made if need be.  Raises `ConfigError` where that can't be."""
-    path = _database(uri)
+    path = sqlite_file(uri)
     _quiet()
     try:
-        with _lock(path), _few_retries():
+        with _lock(path), _hastily():
             if path is not None and not path.exists():
                 _create(path)
             client = MlflowClient(uri)
@@ -95,12 +98,8 @@ def connect(uri: str, experiment: str) -> Store:
             experiment_id = found.experiment_id if found else client.create_experiment(experiment)
             return Store(client, uri, experiment_id, Database.of(client) or Client(client))
     except (MlflowException, SQLAlchemyError, OSError) as error:
-        raise ConfigError([Fault("tracking.uri", uri, f"must be a store that can be opened ({reason(error)})")]) from None
-
-
-def reason(error: Exception) -> str:
-    """Why a store can't be used, in a line: the database driver's own words where there are some."""
-    return str(getattr(error, "orig", None) or error).strip().splitlines()[0][:200]
+        way_out = "; offline=true trains without it" if trouble(error) else ""
+        raise ConfigError([Fault("tracking.uri", uri, f"must be a store that can be opened ({reason(error)}){way_out}")]) from error
 
 
 def search(client: MlflowClient, experiment_id: str, condition: str = "") -> Iterator[Run]:
@@ -120,7 +119,7 @@ def summary(run: Run) -> dict[str, float]:
     return {key.removeprefix(prefix): value for key, value in run.data.metrics.items() if key.startswith(prefix)}
 
 
-def _database(uri: str) -> Path | None:
+def sqlite_file(uri: str) -> Path | None:
     """The file of a SQLite store; None for all others."""
     return Path(unquote(uri.removeprefix(SQLITE))) if uri.startswith(SQLITE) else None
 
@@ -141,15 +140,14 @@ def _lock(database: Path | None) -> FileLock | nullcontext[None]:
 
 
 @contextmanager
-def _few_retries() -> Iterator[None]:
-    """A server that is not there should be told of in seconds, not after MLflow's minutes of trying."""
-    name = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
-    before = os.environ.get(name)
-    os.environ[name] = before or "1"
+def _hastily() -> Iterator[None]:
+    """A server that is not there should be told of in seconds."""
+    mine = {name: value for name, value in HASTE.items() if not os.environ.get(name)}
+    os.environ.update(mine)
     try:
         yield
     finally:
-        if before is None:
+        for name in mine:
             del os.environ[name]
 
 
