@@ -36,6 +36,8 @@ OWNERS = {
 # A room, and the rooms of ours that it may know besides itself.
 KNOWS = {
     "bpexp.core": (),
+    "bpexp.durable": (),
+    "bpexp.checkpoints": ("bpexp.core", "bpexp.durable"),
     "bpexp.theory": ("bpexp.core.activations", "bpexp.core.arrays"),
     "bpexp.theory.__main__": ("bpexp.report.theory",),  # a command with a figure, under theory's name
     "bpexp.config": ("bpexp.core", "bpexp.theory"),

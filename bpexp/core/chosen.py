@@ -11,6 +11,7 @@ from bpexp.core.moments import Before, Factors
 from bpexp.core.network import Architecture
 from bpexp.core.probes import PROBES
 from bpexp.core.records import Columns
+from bpexp.core.state import Windows
 from bpexp.core.step import Step
 
 __all__ = ["Chosen"]
@@ -47,6 +48,15 @@ class Chosen:
             for k, values in now.jacobians.spectra(run).items():
                 self.spectra[k][run, index] = values
         self.previous = None
+
+    def windows(self, run: int, points: int) -> Windows:
+        """On what the first `points` looks at a run have found."""
+        return {name: values[run, :points] for name, values in (self.layers | {f"spectra/{k}": v for k, v in self.spectra.items()}).items()}
+
+    def windows_on_step(self, step: Step, run: int) -> Windows:
+        """On what `remember` will ask of a step that is over."""
+        factors = {"a": step.neurons.a, "delta": step.gradients.delta[1:]} if self.pairs else {}
+        return {f"before/{name}/{index}": array[run] for name, arrays in factors.items() for index, array in enumerate(arrays)}
 
     def spectra_of(self, run: int, probed: Ints) -> Columns:
         """The spectra of one run at its first probed steps, a row per singular value; no columns where they are not chosen."""

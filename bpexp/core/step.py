@@ -18,7 +18,8 @@ from bpexp.core.layerwise import Layerwise, wide
 from bpexp.core.losses import Loss
 from bpexp.core.network import Activate, Affine, Architecture, Gradients, Neurons, Operation, Parameters, backward
 from bpexp.core.norms import Norms, safe
-from bpexp.core.tape import Call, Plain, Tape, compiled, mapped, merged
+from bpexp.core.state import Windows
+from bpexp.core.tape import Call, Plain, Tape, compiled, mapped, merged, spaced
 
 __all__ = ["Step"]
 
@@ -118,6 +119,15 @@ class Step:
 
     def reveal(self) -> None:
         """Fill in what of `neurons` a step goes without and a probe asks for: here nothing."""
+
+    def windows(self, run: int) -> Windows:
+        """On what lasts from a run's step to its next: moments, and powers of two, which decide on last bits where a norm becomes a logarithm."""
+        grad, bound = self.gradients, {} if self.layerwise is None else {"bound": self.layerwise.bound[:, run]}
+        moments = {f"moments/{i}/{j}": moment[run] for i, block in enumerate(self.descent.moments) for j, moment in enumerate(block)}
+        exponents = {f"exponents/{kind}": exponent[run] for kind, exponent in grad.exponents.items() if kind != "b"}  # whose are those of W
+        factors = {"factor": grad.factor, "through": grad.through, "around": grad.around}
+        powers = {name: whole[:, run] for name, layers in factors.items() if (whole := spaced(layers)) is not None}
+        return {"measured": self.measured[run : run + 1], "zero": self.zero[:, run], **powers, **exponents, **moments, **bound}
 
     def broken(self) -> NDArray[np.bool] | None:
         """Which runs have a weight that is not finite; None where none has."""

@@ -21,6 +21,7 @@ from bpexp.core.moments import Moment
 from bpexp.core.network import Architecture, Neurons, Parameters, forward
 from bpexp.core.probes import PROBES
 from bpexp.core.records import Columns, Records
+from bpexp.core.state import State, Windows, fill, pack, unpack
 
 __all__ = ["NUMERICS", "Split", "Task", "Training"]
 
@@ -78,7 +79,7 @@ class Training:
         self.last_step = -1
         self.loss_train: Float64s = np.full((runs, task.steps + 1), np.nan)
         self.evaluated: dict[str, Float64s] = {
-            f"{kind}_{part}": np.full((runs, task.steps + 1), np.nan)
+            f"{kind}_{part}": np.full((runs, len(task.probe_steps)), np.nan)
             for kind, part in (("loss", "train_full"), ("loss", "test"), ("accuracy", "train"), ("accuracy", "test"))
             if kind == "loss" or data.classes
         }
@@ -88,15 +89,15 @@ class Training:
         self.buried: dict[int, dict[str, Array]] = {}  # parameters of runs that have diverged
 
     def advance(self) -> Iterator[int]:
-        """Train to the end, yielding the number of each step that is done; stop early when every run has diverged."""
+        """Train on to the end, yielding the number of each step that is done; stop early when every run has diverged."""
         probes = {int(step): index for index, step in enumerate(self.task.probe_steps)}
         with np.errstate(all="ignore"):  # overflow is an outcome here, and told as such
-            for step in range(self.task.steps + 1):
+            for step in range(self.last_step + 1, self.task.steps + 1):
+                if not self.whole and not self.alive.any():
+                    return
                 self._step(step, probes.get(step))
                 self.last_step = step
                 yield step
-                if not self.whole and not self.alive.any():
-                    return
 
     def _step(self, step: int, probe: int | None) -> None:
         now, last = self.step, step == self.task.steps
@@ -112,7 +113,7 @@ class Training:
             self._bury(~np.isfinite(now.value), step)
         if probe is not None:
             now.backward(self.alive)
-            self._evaluate(step)
+            self._evaluate(probe)
             self._probe(probe, step, update=not last)
         else:
             now.descend(step, self.alive)
@@ -127,7 +128,10 @@ class Training:
             self.alive[run] = self.whole = False
             self.diverged_at[run] = step
             self.ended_at[int(run)] = self.last_step + 1  # the step under way
-            self.buried[int(run)] = {name: array.copy() for name, array in self._parameters(int(run)).items()}
+            self._lay_aside(int(run))
+
+    def _lay_aside(self, run: int) -> None:
+        self.buried[run] = {name: array.copy() for name, array in self._parameters(run).items()}
 
     def _clear(self) -> None:
         """Zero the weights and moments of runs that have diverged: what a NaN costs in time, the neighbours would pay."""
@@ -139,12 +143,12 @@ class Training:
     def _parameters(self, run: int) -> dict[str, Array]:
         return {f"{kind}_{k:03d}": array[run] for kind, layers in self.parameters.arrays.items() for k, array in layers.items()}
 
-    def _evaluate(self, step: int) -> None:
+    def _evaluate(self, index: int) -> None:
         for part, column in (("train", "loss_train_full"), ("test", "loss_test")):
             loss, accuracy = self.evaluators[part](self.parameters)
-            self.evaluated[column][self.alive, step] = loss[self.alive]
+            self.evaluated[column][self.alive, index] = loss[self.alive]
             if self.task.data.classes:
-                self.evaluated[f"accuracy_{part}"][self.alive, step] = accuracy[self.alive]
+                self.evaluated[f"accuracy_{part}"][self.alive, index] = accuracy[self.alive]
 
     def _probe(self, index: int, step: int, *, update: bool) -> None:
         """Look at every layer, before the update and after it."""
@@ -166,7 +170,9 @@ class Training:
         if end is not None and len(probed) and probed[-1] == end:
             probed = probed[:-1]  # the step at which it diverged has a loss at most, no layers
         curves: Columns = {"step": steps, "loss_train": self.loss_train[run, : last + 1]}
-        curves |= {column: values[run, : last + 1] for column, values in self.evaluated.items()}
+        for column, values in self.evaluated.items():
+            curves[column] = np.full(last + 1, np.nan)
+            curves[column][probed] = values[run, : len(probed)]
         depth = self.task.net.depth
         layers: Columns = {"step": np.repeat(probed, depth), "layer": np.tile(np.arange(1, depth + 1), len(probed))}
         layers |= {column: values[run, : len(probed)].reshape(-1) for column, values in (self.layers | self.chosen.layers).items()}
@@ -175,6 +181,50 @@ class Training:
             found = {name: array.copy() for name, array in found.items()}
         plateau = self.task.loss.plateau(self.task.data.y_train)
         return Records(curves, layers, plateau, end, found, self.chosen.spectra_of(run, probed))
+
+    # ------------------------------------------------------------------------------------------ interrupted
+
+    def state(self, run: int) -> State:
+        """All that one run has come to, between two steps, as copies: what `restore` takes."""
+        end = self.diverged_at[run]
+        numbers = {"last_step": self.last_step, "diverged_at": -1 if end is None else end, "ended_at": self.ended_at.get(run, -1)}
+        generator = {"generator": pack(self.sampler.generators[run])}
+        return generator | {name: np.array(value) for name, value in (numbers | self._windows(run)).items()}
+
+    def restore(self, states: Sequence[State]) -> None:
+        """Let a training that has not begun go on from where its runs were, whatever their stacks; its parameters are overwritten.
+
+        A state per run, all of the same step and of the same task: else ValueError.
+        """
+        steps = {int(state["last_step"]) for state in states}
+        if len(states) != len(self.lr) or len(steps) != 1:
+            raise ValueError(f"{len(self.lr)} runs need a state each, all of one step: {len(states)} of the steps {sorted(steps)}")
+        self.last_step = steps.pop()
+        self.sampler.skip_to(self.last_step)
+        for run, state in enumerate(states):
+            end = int(state["diverged_at"])
+            if end >= 0:
+                self.alive[run] = self.whole = False
+                self.diverged_at[run], self.ended_at[run] = end, int(state["ended_at"])
+            fill(self._windows(run), state)
+            unpack(state["generator"], self.sampler.generators[run])
+            if end >= 0:
+                self._lay_aside(run)
+        self.step.known = bool(self.step.measured.all())
+        self._clear()
+
+    def _windows(self, run: int) -> Windows:
+        """On all that a run has recorded and, where it trains on, on all that decides how."""
+        points = int(np.searchsorted(self.task.probe_steps, self.last_step, "right"))
+        found = {f"parameters/{name}": array for name, array in (self.buried.get(run) or self._parameters(run)).items()}
+        found["loss_train"] = self.loss_train[run, : self.last_step + 1]
+        found |= {column: values[run, :points] for column, values in (self.evaluated | self.layers).items()}
+        found |= self.chosen.windows(run, points)
+        if self.alive[run]:
+            found |= {"order": self.sampler.order[run], **self.step.windows(run)}
+            if self.last_step + 1 in self.task.probe_steps:
+                found |= self.chosen.windows_on_step(self.step, run)
+        return found
 
 
 class Sampler:
@@ -188,6 +238,10 @@ class Sampler:
         self.order = np.tile(np.arange(len(self.x)), (len(generators), 1))
         self.rows: Array = np.empty((len(generators), batch_size, self.y.shape[1]), self.y.dtype)  # targets as they come, a row per sample
         self.at = len(self.x)  # as if an epoch had just ended
+
+    def skip_to(self, step: int) -> None:
+        """As if batches had been drawn at all steps up to this one, but for their order."""
+        self.at = (step % (len(self.x) // self.size) + 1) * self.size
 
     def next(self, inputs: Array, targets: Array) -> None:
         """Fill `inputs` (R, B, n) and `targets` (R, B, outputs) with the next batch."""

@@ -3,12 +3,13 @@
 MLflow takes over a second to import: it is imported once there is something to track, so that a refusal comes at once.
 """
 
-import signal
+import shlex
 import sys
+import time
 from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
@@ -18,25 +19,26 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from bpexp.cli import refuse
+from bpexp import stopping
+from bpexp.cli import refuse, tell
 from bpexp.config import GROUPS, ConfigError, Fault, blanks
-from bpexp.experiment import run
+from bpexp.experiment import Progress
+from bpexp.stopping import INTERRUPTED, TERMINATED
+from bpexp.sweep.carry import POLL_SECONDS, Job, JobError, Outcome, Place, carry_out, place_of
 from bpexp.sweep.gallery import alone, logspace
 from bpexp.sweep.help import help_text
 from bpexp.sweep.names import STUDY, config_dir, is_hydras, parse_word, short, sort_words
 from bpexp.sweep.reading import read
 from bpexp.tracking.notes import Ended, table_row
 
-__all__ = ["Job", "main"]
-
-INTERRUPTED, TERMINATED = 130, 143  # exit codes of a command that Ctrl-C or `kill` ended, as the shell has them
+__all__ = ["Task", "main"]
 
 
 def main() -> None:
     """`python -m bpexp`: check the words, then hand over to Hydra."""
-    signal.signal(signal.SIGTERM, _terminate)
+    stopping.install()
     _register()
-    parser = get_args_parser()
+    parser, typed = get_args_parser(), sys.argv[1:]
     arguments = parser.parse_args()
     if arguments.help:
         print(help_text(parser, _folders(arguments)))
@@ -44,17 +46,20 @@ def main() -> None:
     asks = arguments.hydra_help or arguments.info is not None or arguments.shell_completion
     try:
         faults = [] if asks else _check_words(arguments)
-        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(Job(tuple(faults)))()
+        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(Task(tuple(faults)))()
     except ConfigError as error:
         refuse(error)
     except KeyboardInterrupt:
-        print("bpexp: interrupted", file=sys.stderr)
+        _tell_interruption(typed)
         raise SystemExit(INTERRUPTED) from None
+    except SystemExit as error:
+        if error.code == TERMINATED:
+            _tell_interruption(typed)
+        raise
 
 
-def _terminate(_signal: int, _frame: object) -> NoReturn:
-    """What a batch system sends when time is up: runs are closed as they are at Ctrl-C."""
-    raise SystemExit(TERMINATED)
+def _tell_interruption(typed: Sequence[str]) -> None:
+    print(f"bpexp: interrupted; {shlex.join(['python', '-m', 'bpexp', *typed])} goes on from here", file=sys.stderr)
 
 
 def _check_words(arguments: Namespace) -> list[Fault]:
@@ -126,7 +131,7 @@ def _register() -> None:
 
 
 @dataclass(frozen=True)
-class Job:
+class Task:
     """The task function of Hydra: one composed configuration -> one run in MLflow, of which it tells.
 
     `faults` are those found in the words as typed, which are gone by now: a sweep adds them to what it finds itself.
@@ -136,21 +141,36 @@ class Job:
 
     def __call__(self, config: DictConfig) -> Ended:
         from bpexp.sweep.screen import closing, run_bar
-        from bpexp.tracking.sink import MlflowSink, run_name
-        from bpexp.tracking.store import connect, resolve
-        from bpexp.tracking.writer import Writer
+        from bpexp.tracking.sink import run_name
+        from bpexp.tracking.store import connect
 
-        prepared = read(config)
-        settings, told = prepared.config, HydraConfig.get()
-        store = connect(resolve(settings.tracking.uri, Path(told.runtime.cwd)), settings.tracking.experiment)
-        lone = told.mode == RunMode.RUN
+        settings, hydra_node = read(config).config, HydraConfig.get()
+        lone = hydra_node.mode == RunMode.RUN
+        place, name = place_of(settings.tracking, Path(hydra_node.runtime.cwd)), settings.tracking.run_name or run_name(settings)
+        store = connect(place.uri, place.experiment)
         if lone and store.remark:
-            print(store.remark, file=sys.stderr)
-        sink = MlflowSink(store, job=0 if lone else told.job.num)
-        name = settings.tracking.run_name or run_name(settings)
-        with run_bar(name) as progress, Writer(store.backend.together) as writer:
-            records = run(prepared, writer.wrap(sink), progress)
-        ended = Ended(str(sink.run_id), name, records.outcome, records.summary)
+            tell([store.remark])
+        with run_bar(name) as progress:
+            outcome = _to_its_end(Job(0 if lone else hydra_node.job.num, settings), place, progress)
+        tell(outcome.remarks)
+        if outcome.run is None:
+            if lone:
+                tell([f"failed: {outcome.failure}"])
+                raise SystemExit(1)
+            raise JobError(outcome.failure)
         if lone:
-            closing([table_row(name, ended.summary, ended.outcome)], store, settings.tracking.experiment)
-        return ended
+            if outcome.found:
+                print("this run was finished already; rerun=all runs it again")
+            closing([table_row(name, outcome.run.summary, outcome.run.outcome)], store, settings.tracking.experiment)
+        return outcome.run
+
+
+def _to_its_end(job: Job, place: Place, progress: Progress) -> Outcome:
+    """Carry a job out; where another process is at the run, when that one has ended."""
+    (outcome,) = carry_out([job], place, progress)
+    if outcome.busy:
+        tell([f"this run is being trained by {outcome.busy}: waiting for it"])
+    while outcome.busy:
+        time.sleep(POLL_SECONDS)
+        (outcome,) = carry_out([job], place, progress)
+    return outcome

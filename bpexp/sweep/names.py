@@ -10,7 +10,7 @@ from hydra.core.override_parser.types import Override, QuotedString, ValueType
 from hydra.errors import HydraException
 
 import bpexp
-from bpexp.config import GROUPS, Fault, RunConfig, keys, nearest, unknown_key
+from bpexp.config import GROUPS, Fault, RunConfig, aside, keys, nearest, unknown_key
 
 __all__ = ["STUDY", "config_dir", "groups", "is_hydras", "parse_word", "short", "sort_words"]
 
@@ -94,8 +94,8 @@ def _sweep_refusal(override: Override, *, sweep: bool, grouped: bool) -> str:
     """Why this key can't take several values, where it does; empty where it may."""
     if not override.is_sweep_override():
         return ""
-    if override.key_or_group.startswith("tracking."):
-        return "can't be swept: a sweep is filed in one place"
+    if aside(override.key_or_group):
+        return "can't be swept: it holds for a sweep as a whole"
     if not sweep:
         return "several values make a sweep: add -m"
     if override.value_type == ValueType.GLOB_CHOICE_SWEEP and not grouped:

@@ -1,16 +1,16 @@
 """What a sink asks of a store, and the way that every store of MLflow's takes: its client."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from mlflow import MlflowClient
 from mlflow.entities import DatasetInput, Metric, Param, RunTag
 
 from bpexp.tracking.points import NONE, Points
 
-__all__ = ["Backend", "Client", "NewRun"]
+__all__ = ["Backend", "Client", "Held", "NewRun"]
 
 BATCH = 950  # points in a call: MLflow takes 1,000 entries, tags among them
 
@@ -27,6 +27,17 @@ class NewRun:
     data: DatasetInput
 
 
+@dataclass(frozen=True)
+class Held:
+    """What a claim came to: the one run that an experiment has of a fingerprint, and whose it is."""
+
+    state: Literal["new", "continued", "finished", "busy"]  # ours from now on: the first two
+    run_id: str
+    artifacts: str  # their URI
+    start: int  # ms since 1970: of a continued run, when it was first begun
+    owner: str = ""  # of a busy one: which process trains it
+
+
 class Backend(Protocol):
     """A way into a store.  What a call leaves behind is stored when it returns or, inside `together`, at the end of that; a point sent twice is
     stored once.
@@ -34,6 +45,15 @@ class Backend(Protocol):
 
     def create(self, run: NewRun) -> tuple[str, str]:
         """Make a run; returns its id and the URI of its artifacts."""
+
+    def claim(self, runs: Sequence[NewRun], *, anew: bool = False) -> list[Held]:
+        """Make each run, or take over the one that the experiment has of its fingerprint (tag `bpexp.fingerprint`), so that no two processes
+        train the same.
+
+        An active run of the fingerprint that is RUNNING and whose owner lives is left alone: busy; with this process's own owner it is continued.
+        One that is FINISHED is left as it is, unless `anew`, which makes a new one.  One that is KILLED or FAILED, or RUNNING with a dead owner,
+        is opened again (RUNNING, the tags of `run` that tell of owner and heartbeat, without its error) and continued.  Else a new one is made.
+        """
 
     def log(self, run_id: str, points: Points, tags: Mapping[str, str], status: str | None = None) -> None:
         """Add points and tags to a run; where there is a `status`, end the run with it."""

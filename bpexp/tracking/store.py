@@ -50,7 +50,7 @@ class Store:
         if isinstance(self.backend, Database):
             return None
         return (
-            f"bpexp: tracking.uri={self.uri}: points go through MLflow's client, some 10,000 a second; "
+            f"tracking.uri={self.uri}: points go through MLflow's client, some 10,000 a second; "
             "straight into a SQLite file with the tables of MLflow 3.17 they would go ten times as fast"
         )
 

@@ -52,7 +52,7 @@ def launch(studies: Mapping[str, Sequence[str]], place: Place) -> Iterator[Launc
 
 def _command(name: str, words: Sequence[str], place: Place) -> list[str]:
     own = ["--config-dir", str(place.folder)] if place.folder else []
-    filing = [f"tracking.uri={_quoted(place.uri)}", f"tracking.experiment={_quoted(place.experiment)}", "hydra.sweeper.resume=true"]
+    filing = [f"tracking.uri={_quoted(place.uri)}", f"tracking.experiment={_quoted(place.experiment)}"]
     alone = ["hydra.launcher.n_jobs=1", f"hydra.sweep.dir=multirun/verify/{name}"]  # one process each: studies run side by side
     return [sys.executable, "-m", "bpexp", *own, f"study={name}", *words, *filing, *alone]
 
