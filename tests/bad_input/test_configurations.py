@@ -67,7 +67,7 @@ def _entry(word: str) -> str:
     return f"{key}: {yaml.safe_dump(value, allow_unicode=True, width=10**6).splitlines()[0]}"
 
 
-@settings(DRAWN, max_examples=330, phases=[Phase.explicit, Phase.generate])
+@settings(DRAWN, max_examples=150, phases=[Phase.explicit, Phase.generate])
 @given(words=bad_words(), mode=st.integers(0, 9))
 def test_generated(words: tuple[str, ...], mode: int, tried: Tried, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.getbasetemp() / "generated" / "here"
