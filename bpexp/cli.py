@@ -33,7 +33,7 @@ def makeable(folder: Path) -> None:
     there = next(it for it in (folder, *folder.absolute().parents) if it.exists())
     if not there.is_dir():
         raise NotADirectoryError(f"{there} is no folder")
-    if not os.access(there, os.W_OK):
+    if not os.access(there, os.W_OK) or os.statvfs(there).f_blocks == 0:  # the system's own, such as /proc: root may write there, in vain
         raise PermissionError(f"{there} can't be written to")
 
 
