@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
-from hydra.core.global_hydra import GlobalHydra
-
 from bpexp import walkthrough
 from bpexp.report import __main__ as report
 from bpexp.report import theory
 from bpexp.sweep import app
 from bpexp.verify import __main__ as verify
+from tests.hydra_state import kept
 
 __all__ = ["COMMANDS", "HANGS", "Done", "attempt", "listing", "refused", "watchdog"]
 
@@ -25,11 +24,8 @@ Main = Callable[[Sequence[str]], object]
 
 
 def _bpexp(words: Sequence[str]) -> None:
-    try:
-        with patch.object(sys, "argv", ["bpexp", *words]):
-            app.main()
-    finally:
-        GlobalHydra.instance().clear()
+    with kept(), patch.object(sys, "argv", ["bpexp", *words]):
+        app.main()
 
 
 COMMANDS: Mapping[str, Main] = {

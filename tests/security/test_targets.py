@@ -1,7 +1,5 @@
 """What a stranger's configuration would have Hydra do is refused before anything is done."""
 
-import logging
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -11,14 +9,12 @@ import hydra
 import pytest
 from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.plugins import Plugins
-from hydra.core.singleton import Singleton
 from hydra.types import RunMode
-from omegaconf.basecontainer import BaseContainer
 
 import bpexp.sweep.app
 from bpexp.sweep.allowed import TARGETS, guard
 from bpexp.sweep.names import config_dir
+from tests.hydra_state import kept
 
 CALL = "{_target_: builtins.open, file: marker, mode: w}"  # Hydra's own list of what is dangerous does not have it
 CHOSEN = "hydra/callbacks=x"
@@ -30,16 +26,8 @@ Refusal = Callable[..., list[str]]
 
 @pytest.fixture
 def hydra_as_it_was() -> Iterator[None]:
-    """Hydra and logging keep what they are told in places that all of a process shares."""
-    plugins = Plugins.instance()
-    state, handlers, before = Singleton.get_state(), logging.root.handlers[:], signal.getsignal(signal.SIGTERM)
-    loader, level = vars(sys.modules["hydra._internal.hydra"])["ConfigLoaderImpl"], logging.root.level
-    yield
-    Singleton._instances = state["instances"] | {Plugins: plugins}  # Hydra's own way loads all plug-ins anew, and their classes are others then
-    BaseContainer._resolvers = state["omegaconf_resolvers"]
-    vars(sys.modules["hydra._internal.hydra"])["ConfigLoaderImpl"] = loader
-    logging.root.handlers[:], logging.root.level = handlers, level
-    signal.signal(signal.SIGTERM, before)
+    with kept():
+        yield
 
 
 @pytest.fixture
