@@ -106,13 +106,13 @@ def test_rounding_hides_the_input_where_theory_says(dtype: str) -> None:
     runs = cell(dtype=dtype, **DEEP | {"depth": 60})
     found = MEASURED["indistinct_from"](runs).value
     assert abs(found - PREDICTED["indistinct_from"](runs)) <= 2.0
-    # from there on another data set gives the same activations to rounding, and two layers before it does not
+    # from there on another data set gives the same activations but for two roundings, and some layers before it does not
     net = DEEP | {"depth": 60, "dtype": dtype}
     one, other = activations(**net), activations(**net | {"data__seed": 1})
     roundoff = float(np.finfo(dtype).eps)
     apart = [float(np.abs(a.mean(axis=0) - b.mean(axis=0)).max()) for a, b in zip(one, other, strict=True)]
-    assert apart[int(found) + 1] < roundoff
-    assert apart[int(found) - 6] > roundoff
+    assert apart[int(found) + 1] <= 2 * roundoff
+    assert apart[int(found) - 6] > 20 * roundoff
 
 
 # ---------------------------------------------------------------------------------------------- gradients that leave the range of a dtype
