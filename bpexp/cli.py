@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
@@ -15,7 +15,7 @@ from bpexp.config import ConfigError, Fault, explain, parse, takes_text
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["REFUSED", "arguments", "makeable", "refuse"]
+__all__ = ["REFUSED", "arguments", "makeable", "refuse", "tell"]
 
 T = TypeVar("T", bound="DataclassInstance")
 REFUSED = 2  # exit code of a command whose input is wrong, as argparse and the shell have it
@@ -23,9 +23,14 @@ REFUSED = 2  # exit code of a command whose input is wrong, as argparse and the 
 
 def refuse(error: ConfigError) -> NoReturn:
     """Print each fault on a line of its own and leave with exit code 2."""
-    for fault in error.faults:
-        print(f"bpexp: {fault}", file=sys.stderr)
+    tell(error.faults)
     raise SystemExit(REFUSED)
+
+
+def tell(lines: Iterable[object]) -> None:
+    """Print lines that are no result."""
+    for line in lines:
+        print(f"bpexp: {line}", file=sys.stderr, flush=True)
 
 
 def makeable(folder: Path) -> None:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "GROUPS",
     "TABLES",
+    "WHOLE",
     "ConfigError",
     "DataConfig",
     "Fault",
@@ -48,6 +49,7 @@ __all__ = [
     "ScheduleConfig",
     "SkipConfig",
     "TrackingConfig",
+    "aside",
     "asked",
     "blanks",
     "check",
@@ -155,6 +157,7 @@ def _in_order(probes: list[str]) -> list[str]:
 Finite = AllowInfNan(allow_inf_nan=False)
 AS_PRINTED = 1e-5  # a solution that was read off a page and typed is that solution
 MAX_DEPTH, MAX_WIDTH, MAX_STEPS, MAX_SEED = 10_000, 65_536, 100_000_000, 2**63 - 1
+WHOLE = ("resume", "rerun", "offline")  # keys that hold for a sweep as a whole
 MAX_SIZE = 128  # pixels a side: as arrays, all digits then take 0.5 GB
 
 
@@ -227,7 +230,11 @@ class TrackingConfig:
     layers: list[Annotated[str, Strict(), _PROBE, _PROBE_CHECK]] = field(default_factory=lambda: ["grad_norm", "delta_norm"])
     run_name: Annotated[str, Strict(), Help("name of the run; null: made of depth, width and lr")] | None = None
     checkpoint: Annotated[bool, Strict(), Help("whether the weights at the end are kept, in checkpoint.npz")] = True
+    checkpoint_seconds: Annotated[float, Strict(), Ge(0), Finite, Help("between two states of a training that are kept to go on from")] = 30.0
     parent: Annotated[str, Strict(), Help("id of the run to file this one under; a sweep sets it")] | None = None
+    state: (
+        Annotated[str, Strict(), Help("folder of checkpoints and of what waits to be sent; null: .bpexp beside the SQLite file, or here")] | None
+    ) = None
 
 
 @dataclass
@@ -253,6 +260,9 @@ class RunConfig:
     probes: Annotated[list[Annotated[str, Strict(), _CHOSEN, _CHOSEN_CHECK]], AfterValidator(_in_order), Help("layers' further quantities")] = field(
         default_factory=list
     )
+    resume: Annotated[bool, Strict(), Help("whether finished runs are left as they are, and interrupted ones go on; false: all anew")] = True
+    rerun: Annotated[Literal["all", "failed", "diverged"], Help("what is run again that was run before; null: what was interrupted")] | None = None
+    offline: Annotated[bool, Strict(), Help("records wait here, for python -m bpexp.sync; the store is not asked")] = False
     data: DataConfig = field(default_factory=DataConfig)
     init: InitConfig = field(default_factory=InitConfig)
     skip: SkipConfig = field(default_factory=SkipConfig)
@@ -398,9 +408,14 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def aside(key: str) -> bool:
+    """Whether a key changes none of a run's numbers: where it is recorded, and what becomes of earlier ones."""
+    return key.startswith("tracking.") or key in WHOLE
+
+
 def untracked(config: RunConfig) -> dict[str, Any]:
-    """The values of a run by dotted key, but for those of `tracking`, which change none of its numbers."""
-    return {key: value for key, value in flatten(config).items() if not key.startswith("tracking.")}
+    """The values of a run by dotted key, but for those that change none of its numbers."""
+    return {key: value for key, value in flatten(config).items() if not aside(key)}
 
 
 def unknown_key(key: str, value: object, schema: type) -> Fault:

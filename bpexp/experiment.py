@@ -17,6 +17,7 @@ from typing import Protocol
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from bpexp.checkpoints import Checkpoints
 from bpexp.config import ConfigError, Fault, RunConfig, check, combinations, fingerprint, given, solved
 from bpexp.core.activations import ACTIVATIONS
 from bpexp.core.arrays import Float64s
@@ -33,10 +34,12 @@ from bpexp.core.records import Records
 from bpexp.core.schedule import log_spaced
 from bpexp.core.schedules import SCHEDULES
 from bpexp.core.skips import SKIPS
+from bpexp.core.state import State
 from bpexp.core.training import CHUNK, NUMERICS, Split, Task, Training
 from bpexp.datasets import Dataset, installed_memory, load
+from bpexp.stopping import between_steps
 
-__all__ = ["NullSink", "Run", "Sink", "memory", "prepare", "run", "run_stack", "train"]
+__all__ = ["Keep", "NullSink", "Run", "Sink", "memory", "prepare", "run", "run_stack", "train"]
 
 UPDATE_SECONDS = 10.0
 TIMED_STEPS = 1000
@@ -63,6 +66,24 @@ class Sink(Protocol):
     def update(self, records: Records) -> None: ...
     def close(self, records: Records, step_seconds: float) -> None: ...
     def abort(self, error: BaseException) -> None: ...
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Where a stack's runs keep their checkpoints, how often, and the states, of one last step, that they go on from; none at the start."""
+
+    places: Sequence[Checkpoints]
+    states: Sequence[State]
+    seconds: float
+
+    def save(self, training: Training) -> None:
+        """A run whose state can't be kept trains on all the same, and that is told."""
+        for index, place in enumerate(self.places):
+            try:
+                place.save(training.state(index))
+            except OSError as error:
+                remark = f"no checkpoint could be written ({error.strerror or error})"
+                place.remarks += [remark] if remark not in place.remarks else []
 
 
 class NullSink:
@@ -151,22 +172,22 @@ def run(prepared: Run, sink: Sink, progress: Progress = lambda _step, _steps: No
     return run_stack([prepared], [sink], progress)[0]
 
 
-def run_stack(runs: Sequence[Run], sinks: Sequence[Sink], progress: Progress = lambda _step, _steps: None) -> list[Records]:
-    """Train runs of one shape in lockstep, each into its own sink; what fails, or is interrupted, aborts every sink."""
+def run_stack(runs: Sequence[Run], sinks: Sequence[Sink], progress: Progress = lambda _step, _steps: None, keep: Keep | None = None) -> list[Records]:
+    """Train runs of one shape in lockstep, each into its own sink; what fails, or is interrupted, aborts every sink.
+
+    With `keep`, the runs go on from where they were, and an interruption (`bpexp.stopping`) keeps where they are.
+    """
     config = runs[0].config
     try:
         for prepared, sink in zip(runs, sinks, strict=True):
             sink.open(prepared)
         with ThreadpoolController().limit(limits=config.blas_threads, user_api="blas"):
             training = Training(_task(runs[0]), _initial(runs), _rates(runs), [_stream(run, 1) for run in runs])
-            last = time.monotonic()
+            if keep is not None and keep.states:
+                training.restore(keep.states)
             watch = Stopwatch(runs[0].probe_steps)
-            for step in watch.timed(training.advance()):
+            for step in _watched(watch.timed(training.advance()), training, sinks, keep):
                 progress(step, config.steps)
-                if time.monotonic() - last > UPDATE_SECONDS:
-                    for index, sink in enumerate(sinks):
-                        sink.update(training.records(index, parameters=False))
-                    last = time.monotonic()
         records = [training.records(index) for index in range(len(runs))]
         step_seconds = watch.step_seconds / len(runs) if config.steps else nan  # an untrained net has no training step
         for sink, record in zip(sinks, records, strict=True):
@@ -176,6 +197,24 @@ def run_stack(runs: Sequence[Run], sinks: Sequence[Sink], progress: Progress = l
             sink.abort(error)
         raise
     return records
+
+
+def _watched(steps: Iterator[int], training: Training, sinks: Sequence[Sink], keep: Keep | None) -> Iterator[int]:
+    """The same steps, with the sinks told, and the states kept, now and then; a signal ends them when the states are kept."""
+    told = kept = time.monotonic()
+    with between_steps() as stopping:
+        for step in steps:
+            yield step
+            now = time.monotonic()
+            if now - told > UPDATE_SECONDS:
+                for index, sink in enumerate(sinks):
+                    sink.update(training.records(index, parameters=False))
+                told = time.monotonic()
+            if keep is not None and (now - kept > keep.seconds or stopping()):
+                keep.save(training)
+                kept = time.monotonic()
+            if stopping():
+                return
 
 
 class Stopwatch:
@@ -198,7 +237,7 @@ class Stopwatch:
 
     @property
     def step_seconds(self) -> float:
-        return float(np.median(self.plain or self.all))
+        return float(np.median(self.plain or self.all)) if self.all else nan  # none where a run went on from its last step
 
 
 def _task(prepared: Run) -> Task:

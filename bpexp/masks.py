@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["masked", "masking"]
+__all__ = ["MASK", "masked", "masking"]
 
 MASK = "***"
 WORD = r"[^\s'\"]*"  # what an address in a text may go on with

@@ -15,12 +15,12 @@ from pydantic import Strict
 
 from bpexp.cli import REFUSED, arguments, refuse
 from bpexp.config import ConfigError, Fault, Help
+from bpexp.stopping import INTERRUPTED, TERMINATED
 
 __all__ = ["UiConfig", "main"]
 
 DESCRIPTION = """python -m bpexp.ui [key=value …]: MLflow's pages for the tracked runs, at 127.0.0.1 alone.  Ctrl-C ends them."""
 HOST = "127.0.0.1"
-INTERRUPTED, TERMINATED = 130, 143
 PATIENCE = 5.0  # seconds that the server gets to end by itself
 OURS = {  # of the server's environment: nothing is sent to anybody, and no processes for what runs of ours have not
     "MLFLOW_DISABLE_TELEMETRY": "true",

@@ -13,7 +13,7 @@ from bpexp.sweep.names import config_dir, groups
 from bpexp.sweep.screen import closing
 from bpexp.tracking.notes import Row
 from bpexp.tracking.store import connect
-from tests.cli import command, lines
+from tests.cli import command, inside, lines
 
 
 def untouched(folder: Path) -> bool:
@@ -23,7 +23,7 @@ def untouched(folder: Path) -> bool:
 def refused(folder: Path, *words: str) -> list[str]:
     """The lines in which a command is refused; nothing else is said or done."""
     before = set(folder.iterdir())
-    done = command(folder, *words)
+    done = inside(folder, *words)
     assert done.returncode == 2, (done.stdout, done.stderr)
     assert done.stdout == ""
     assert set(folder.iterdir()) == before
@@ -109,7 +109,8 @@ def test_a_sweep_is_refused_alike(tmp_path: Path, words: str) -> None:
     [
         (["depth=1,2"], "depth=1,2: several values make a sweep: add -m"),
         (["-m", "lr=interval(0,1)"], "lr=interval(0,1): must be a list of values, such as 1,2,5 or range(1,5)"),
-        (["-m", "tracking.experiment=a,b"], "tracking.experiment=a,b: can't be swept: a sweep is filed in one place"),
+        (["-m", "tracking.experiment=a,b"], "tracking.experiment=a,b: can't be swept: it holds for a sweep as a whole"),
+        (["-m", "rerun=all,failed"], "rerun=all,failed: can't be swept: it holds for a sweep as a whole"),
         (["-m", "init=he,lecan"], f"init=lecan: must be one of {', '.join(groups([config_dir()])['init'])}; did you mean 'lecun'?"),
         (["--cfg", "job", "dpeth=3"], "dpeth=3: no such key; did you mean 'depth'?"),
         (["-m", "seed=range(0,0)"], "seed=range(0,0): has no values"),
@@ -155,7 +156,7 @@ def test_help_explains_every_key(tmp_path: Path) -> None:
 
 
 def test_cfg_job_shows_the_defaults(tmp_path: Path) -> None:
-    done = command(tmp_path, "--cfg", "job")
+    done = inside(tmp_path, "--cfg", "job")
     assert done.returncode == 0
     assert untouched(tmp_path)
     shown = flatten_mapping(yaml.safe_load(done.stdout))
@@ -178,18 +179,18 @@ def test_every_file_of_a_data_set_composes_to_what_it_says() -> None:
 
 def test_a_lone_run_a_range_and_a_choice_of_options(tmp_path: Path) -> None:
     small = ("steps=5", "width=4", "depth=2")
-    lone = command(tmp_path, *small, "hydra.job.chdir=true")
+    lone = inside(tmp_path, *small, "hydra.job.chdir=true")
     assert lone.returncode == 0, lone.stderr
     assert lines(lone.stdout)[1].startswith("depth=2 width=4 lr=3")
     assert (tmp_path / "mlflow.db").exists()  # also where Hydra changes the folder
-    done = command(tmp_path, "-m", *small, "seed=range(0,2)", "init=glob(*,exclude=[s*,l*,x*,g*,i*,z*,c*,*_uniform])", "bias=true")
+    done = inside(tmp_path, "-m", *small, "seed=range(0,2)", "init=glob(*,exclude=[s*,l*,x*,g*,i*,z*,c*,*_uniform])", "bias=true")
     assert done.returncode == 0, done.stderr
     found = bpexp.load_runs("latest", f"sqlite:///{tmp_path}/mlflow.db")
     assert found.sweep_name == "steps=5 width=4 depth=2 seed=range(0,2) init=glob(*,exclude=[s*,l*,x*,g*,i*,z*,c*,*_uniform]) bias=true"
     assert list(zip(found.runs["seed"], found.runs["init.name"], strict=True)) == [(0, "he"), (0, "orthogonal"), (1, "he"), (1, "orthogonal")]
     assert set(found.runs["name"]) == {f"depth=2 width=4 lr=3 seed={seed} init={init}" for seed in (0, 1) for init in ("he", "orthogonal")}
     assert all(found.runs["bias"])
-    mode = command(tmp_path, *small, "hydra.mode=MULTIRUN", "lr=1,2")
+    mode = inside(tmp_path, *small, "hydra.mode=MULTIRUN", "lr=1,2")
     assert mode.returncode == 0, mode.stderr
     assert list(bpexp.load_runs("latest", f"sqlite:///{tmp_path}/mlflow.db").runs["lr"]) == [1.0, 2.0]
 
@@ -212,10 +213,10 @@ def test_a_long_table_does_not_run_over_the_screen(
 
 
 def test_another_store_and_experiment_are_named_in_the_commands_to_type_next(tmp_path: Path) -> None:
-    done = command(tmp_path, "steps=2", "width=4", "depth=2", "tracking.uri=sqlite:///sub/runs.db", "tracking.experiment=mine")
+    done = inside(tmp_path, "steps=2", "width=4", "depth=2", "tracking.uri=sqlite:///sub/runs.db", "tracking.experiment=mine")
     assert done.returncode == 0, done.stderr
     where = f"sqlite:///{tmp_path}/sub/runs.db"
-    assert f"mlflow ui --backend-store-uri {where}" in done.stdout
+    assert f"python -m bpexp.ui uri={where}, then open " in done.stdout
     assert f"python -m bpexp.report experiment=mine uri={where}" in done.stdout
     assert len(bpexp.load_runs(uri=where, experiment="mine").runs) == 1
 

@@ -130,12 +130,29 @@ def readable(words: list[str]) -> bool:
         return False
 
 
-PHASES = [Phase.explicit, Phase.reuse, Phase.generate]  # no shrinking: an example takes Hydra a tenth of a second
+DRAWN = settings(
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # no shrinking: an example takes Hydra a tenth of a second
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much],
+)
+WORDS = st.lists(WORD, max_size=6, unique_by=lambda word: word.partition("=")[0]).filter(readable)
 
 
-@settings(max_examples=60, deadline=None, phases=PHASES, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much])
-@given(words=st.lists(WORD, max_size=6, unique_by=lambda word: word.partition("=")[0]).filter(readable), number=st.integers(0, 3000))
+@settings(DRAWN, max_examples=25)
+@given(words=WORDS, number=st.integers(0, 3000))
 def test_jobs_are_composed_and_filed_as_hydra_does_it(loader: ConfigLoader, sweep: DictConfig, words: list[str], number: int) -> None:
+    assert_the_same_from_here(loader, sweep, words, number)
+
+
+@pytest.mark.soak
+@settings(DRAWN, max_examples=2000)
+@given(words=WORDS, number=st.integers(0, 3000))
+def test_jobs_are_composed_and_filed_as_hydra_does_it_for_an_hour(loader: ConfigLoader, sweep: DictConfig, words: list[str], number: int) -> None:
+    assert_the_same_from_here(loader, sweep, words, number)
+
+
+def assert_the_same_from_here(loader: ConfigLoader, sweep: DictConfig, words: list[str], number: int) -> None:
+    """Some words make Hydra change the folder."""
     here = Path.cwd()
     try:
         assert_the_same(loader, sweep, words, number)

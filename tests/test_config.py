@@ -16,7 +16,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bpexp import config as module
-from bpexp.config import GROUPS, TABLES, ConfigError, Fault, InitConfig, RunConfig, TrackingConfig, check, explain, fingerprint, flatten, keys, parse
+from bpexp.config import (
+    GROUPS,
+    TABLES,
+    ConfigError,
+    Fault,
+    InitConfig,
+    RunConfig,
+    TrackingConfig,
+    check,
+    explain,
+    fingerprint,
+    flatten,
+    keys,
+    parse,
+)
 from bpexp.core.activations import ACTIVATIONS
 from bpexp.core.losses import LOSSES
 from bpexp.core.probes import CHOSEN, PROBES
@@ -61,6 +75,7 @@ BOUNDS: dict[str, tuple[tuple[Any, Any] | None, tuple[Any, Any] | None]] = {
     "schedule.warmup": ((0, -1), (100_000_000, 100_000_001)),
     "schedule.floor": ((0.0, -5e-324), (1.0, nextafter(1.0, 2.0))),
     "skip.every": ((1, 0), (10_000, 10_001)),
+    "tracking.checkpoint_seconds": ((0.0, -5e-324), (1.7e308, inf)),
 }
 
 
@@ -130,7 +145,11 @@ def changed(key: str, value: Any) -> RunConfig:
 
 
 def test_every_key_is_of_a_kind_that_these_tests_know() -> None:
-    literal, boolean, lists = {"dtype"}, {"bias", "init.orthogonal", "tracking.checkpoint"}, {"tracking.layers", "probes"}
+    literal, boolean, lists = (
+        {"dtype", "rerun"},
+        {"bias", "init.orthogonal", "tracking.checkpoint", "resume", "offline"},
+        {"tracking.layers", "probes"},
+    )
     assert set(WHOLE) | set(REAL) | set(TEXT) | literal | boolean | lists == set(KEYS)
     assert {"output", "engine", *(f"{key}.name" if key in GROUPS else key for key in TABLES)} == set(NAMES)
     for key in (*literal, *boolean, *lists):
@@ -446,11 +465,11 @@ def test_a_configuration_made_in_python_is_checked_like_any_other() -> None:
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_the_fingerprint_covers_every_key_but_tracking_and_the_path(key: str) -> None:
+def test_the_fingerprint_covers_every_key_but_tracking_the_path_and_what_becomes_of_earlier_runs(key: str) -> None:
     config: Any = RunConfig()
     *groups, name = key.split(".")
     setattr(reduce(getattr, groups, config), name, other(key))
-    same = key.startswith("tracking.") or key == "data.path"
+    same = key.startswith("tracking.") or key in ("data.path", "resume", "rerun", "offline")
     assert (fingerprint(config, "data") == fingerprint(RunConfig(), "data")) is same
 
 

@@ -1,12 +1,6 @@
 """Sweeps whose runs train in stacks, of several variants, with a tuned key: from the command line through to MLflow."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from math import ceil, inf
@@ -23,16 +17,18 @@ from mlflow.entities import Run
 from omegaconf import OmegaConf
 
 import bpexp
-from bpexp.config import GROUPS, TABLES, DataConfig, InitConfig, RunConfig, TrackingConfig, blanks, flatten, keys
+from bpexp.config import GROUPS, TABLES, DataConfig, InitConfig, RunConfig, TrackingConfig, aside, blanks, flatten, keys
 from bpexp.experiment import memory, prepare
 from bpexp.sweep import stacked
 from bpexp.sweep.app import _register
+from bpexp.sweep.carry import Job
 from bpexp.sweep.gallery import alone, logspace
 from bpexp.sweep.grid import own_words
 from bpexp.sweep.names import config_dir
-from bpexp.sweep.stacked import START_SECONDS, Job, Load, Settings, load_of, processes, stack_key, stacks
+from bpexp.sweep.stacked import START_SECONDS, Load, Settings, load_of, processes, stack_key, stacks
 from bpexp.sweep.tuning import rounds
-from tests.cli import command, environment, lines
+from tests.cli import command, lines
+from tests.sweeps import Sweeps
 
 SMALL = ("steps=40", "width=6", "batch_size=16", "tracking.uri=sqlite:///runs.db")
 COST = "summary/step_seconds"  # a time, the one number that no run repeats
@@ -107,7 +103,7 @@ def test_a_stack_is_what_differs_in_lr_seed_init_and_tracking_alone() -> None:
         replace(base, tracking=TrackingConfig(uri="x", run_name="y", parent="z")),
     ]
     assert {stack_key(config) for config in same} == {stack_key(base)}
-    own = {key for key in keys(RunConfig) if key in ("lr", "output_lr", "seed") or key.startswith(("init.", "tracking."))}
+    own = {key for key in keys(RunConfig) if key in ("lr", "output_lr", "seed") or key.startswith("init.") or aside(key)}
     assert {key for key, _ in stack_key(base)} == set(keys(RunConfig)) - own
     different = [replace(base, depth=3), replace(base, activation="tanh"), replace(base, steps=9), replace(base, data=replace(base.data, seed=1))]
     different += [replace(base, probes=["q"]), replace(base, probes=["q", "c"])]
@@ -179,10 +175,10 @@ def test_a_run_is_bitwise_the_same_under_every_launcher(
     assert len(alone) == count
     assert (0 < [run.data.tags["bpexp.outcome"] for run in alone].count("diverged") < count) == diverged
     for launcher in launchers:
-        done(tmp_path, "-m", *words, *SMALL, *f"hydra/launcher={launcher}".split())
+        done(tmp_path, "-m", *words, *SMALL, "rerun=all", *f"hydra/launcher={launcher}".split())
         runs = store.children()
         assert [run_id for _, run_id in store.jobs()] == [run.info.run_id for run in runs]
-        assert [overrides for overrides, _ in store.jobs()] == [overrides for overrides, _ in jobs]
+        assert [overrides.replace(" rerun=all", "") for overrides, _ in store.jobs()] == [overrides for overrides, _ in jobs]
         assert {run.info.status for run in (*alone, *runs, parent, store.parent())} == {"FINISHED"}
         for run, other in zip(alone, runs, strict=True):
             assert artifacts(store, other) == artifacts(store, run)
@@ -202,18 +198,19 @@ def test_a_stack_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None
     paths = [tmp_path / f"{name}.npz" for name in "ab"]
     for path, inputs in zip(paths, (30_000, 2), strict=True):  # the first stack takes seconds
         np.savez(path, x=np.random.default_rng(inputs).standard_normal((8, inputs)), y=np.arange(8) % 2)
-    rest = ["steps=2000", "depth=2", "width=4", "batch_size=4", "tracking.uri=sqlite:///runs.db"]
+    rest = ["steps=2000", "depth=2", "width=4", "batch_size=4"]
     swept = ["seed=0,1", "data=npz", f"data.path={','.join(map(str, paths))}"]
-    process = started(tmp_path, "hydra/launcher=stacked", "hydra.launcher.n_jobs=1", *swept, *rest)
+    sweeps = Sweeps(tmp_path)
+    process = sweeps.start("-m", "hydra/launcher=stacked", "hydra.launcher.n_jobs=1", *swept, *rest)
     try:
-        wait_for(process, lambda: len(Store(tmp_path).all()) >= 3)
+        process.wait_for(lambda: sweeps.nets("RUNNING"))
         paths[1].unlink()
-        _, errors = process.communicate(timeout=120)
+        code, errors = process.done().code, process.done().err
     finally:
-        process.kill()
-    assert process.returncode == 1
+        process.end()
+    assert code == 1
     gone = f"data.path={paths[1]}"
-    told = [f"bpexp: failed: seed={seed} data=npz {gone} {' '.join(rest[:-1])}: ConfigError: {gone}: no such file" for seed in (0, 1)]
+    told = [f"bpexp: failed: seed={seed} data=npz {gone} {' '.join(rest)}: ConfigError: {gone}: no such file" for seed in (0, 1)]
     assert lines(errors) == told
     store = Store(tmp_path)
     assert store.parent().info.status == "FAILED"
@@ -232,88 +229,6 @@ def test_runs_of_a_stack_that_cannot_be_filed_are_failed(tmp_path: Path) -> None
     runs = store.client.search_runs([experiment])
     assert [run.info.status for run in runs] == ["FAILED"] * 5
     assert all(run.data.tags["bpexp.error"] for run in runs)
-
-
-# ---------------------------------------------------------------------------------------------- ends before the end
-
-
-def started(folder: Path, *words: str) -> subprocess.Popen[str]:
-    """A sweep in a process group of its own, as a terminal starts it."""
-    line = [sys.executable, "-m", "bpexp", "-m", *words]
-    return subprocess.Popen(line, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-
-
-def wait_for(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.2)
-
-
-def alive(session: int) -> list[int]:
-    """The processes of a session that still run (zombies of a lost parent aside)."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, _, its_session = path.read_text().rpartition(")")[2].split()[:4]
-        except OSError:
-            continue
-        if int(its_session) == session and state != "Z":
-            found.append(int(path.parent.name))
-    return found
-
-
-def workers(session: int) -> list[int]:
-    return [pid for pid in alive(session) if b"popen_loky" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-
-
-LONG = ("hydra/launcher=stacked", "steps=5000000", "depth=2,3", "seed=0,1", "width=4", "probe_points=3", "tracking.uri=sqlite:///runs.db")
-
-
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
-@pytest.mark.parametrize(("how", "n_jobs"), [("Ctrl-C", 2), ("SIGINT", 2), ("SIGTERM", 2), ("SIGINT", 1)])
-def test_an_interrupted_sweep_leaves_no_run_open_and_no_process(tmp_path: Path, how: str, n_jobs: int) -> None:
-    """Ctrl-C goes to every process of the terminal, `kill` to one; with one job at a time there is but one."""
-    process, store = started(tmp_path, *LONG, f"hydra.launcher.n_jobs={n_jobs}"), Store(tmp_path)
-    opened = 2 * n_jobs
-    try:
-        wait_for(process, lambda: len(store.all()) == 1 + opened)
-        assert len(workers(process.pid)) == (2 if n_jobs == 2 else 0)
-        if how == "Ctrl-C":
-            os.killpg(process.pid, signal.SIGINT)
-        else:
-            process.send_signal(signal.Signals[how])
-        _, errors = process.communicate(timeout=60)
-        wait_until = time.monotonic() + 10
-        while alive(process.pid) and time.monotonic() < wait_until:  # what cleans up after workers leaves last
-            time.sleep(0.1)
-        assert alive(process.pid) == []
-    finally:
-        if alive(process.pid):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    assert process.returncode == (143 if how == "SIGTERM" else 130)
-    assert lines(errors) == ([] if how == "SIGTERM" else ["bpexp: interrupted"])
-    assert [run.info.status for run in (store.parent(), *store.children())] == ["KILLED"] * (1 + opened)
-    assert all(run.info.end_time and run.data.tags["bpexp.error"].startswith(("Keyboard", "SystemExit")) for run in store.children())
-
-
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
-def test_runs_of_a_worker_that_died_are_failed(tmp_path: Path) -> None:
-    process, store = started(tmp_path, *LONG, "hydra.launcher.n_jobs=2"), Store(tmp_path)
-    try:
-        wait_for(process, lambda: len(store.all()) == 5)
-        os.kill(workers(process.pid)[0], signal.SIGKILL)
-        _, errors = process.communicate(timeout=60)
-    finally:
-        if alive(process.pid):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    assert process.returncode == 1
-    assert [line.split(": ")[:2] for line in lines(errors)] == [["bpexp", "failed"]] * 4
-    assert all("TerminatedWorkerError" in line for line in lines(errors))
-    assert [run.info.status for run in (store.parent(), *store.children())] == ["FAILED"] * 5
 
 
 @pytest.mark.parametrize(
@@ -507,7 +422,7 @@ def test_what_a_study_tells_of_itself_reaches_no_run(tmp_path: Path, launcher: s
     assert store.parent().info.run_name == "study=mine"
     (run,) = store.children()
     assert run.data.tags["bpexp.fingerprint"] == prepare(RunConfig(depth=2, width=4, steps=3)).fingerprint
-    assert set(run.data.params) == {key for key in keys(RunConfig) if not key.startswith("tracking.")}
+    assert set(run.data.params) == {key for key in keys(RunConfig) if not aside(key)}
     config = yaml.safe_load(Path(store.client.download_artifacts(run.info.run_id, "config.yaml")).read_text())
     assert set(config) == {key.partition(".")[0] for key in keys(RunConfig)}
     (told,) = tmp_path.glob("multirun/*/*/0/.hydra/config.yaml")

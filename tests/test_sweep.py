@@ -2,10 +2,7 @@
 
 import json
 import math
-import signal
 import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +14,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 import bpexp
-from bpexp.config import RunConfig, TrackingConfig, flatten, keys, parse, written
+from bpexp.config import RunConfig, TrackingConfig, aside, flatten, keys, parse, written
 from bpexp.core.schedule import log_spaced
 from bpexp.experiment import prepare
-from tests.cli import ROOT, command, environment, lines, query
+from tests.cli import ROOT, command, inside, lines, query
+from tests.sweeps import Command
 
 SMALL = ("steps=60", "width=8", "batch_size=16")
 DEPTHS = (3, 5, 12)
@@ -89,7 +87,7 @@ def test_the_output_ends_with_a_table_and_two_commands(depths: tuple[Sweep, subp
         assert f"{run.data.metrics['summary/final_loss']:#.4g}" in line.split()
         assert f"{run.data.metrics['summary/final_accuracy_test']:.1%}" in line.split()
     experiment = sweep.runs()[0].info.experiment_id
-    assert printed[4] == f"next:  mlflow ui, then open http://127.0.0.1:5000/#/experiments/{experiment}/runs?workflowType=machine_learning"
+    assert printed[4] == f"next:  python -m bpexp.ui, then open http://127.0.0.1:5000/#/experiments/{experiment}/runs?workflowType=machine_learning"
     assert printed[5].split() == ["python", "-m", "bpexp.report"]
     assert len(printed) == 6
 
@@ -155,7 +153,7 @@ def test_every_point_is_timed_by_its_step_and_is_finite(depths: tuple[Sweep, obj
 
 
 def test_parameters_are_the_flattened_configuration(child: Run) -> None:
-    expected = {key: written(value) for key, value in flatten(config_of(12)).items() if not key.startswith("tracking.")}
+    expected = {key: written(value) for key, value in flatten(config_of(12)).items() if not aside(key)}
     assert child.data.params == expected
     assert child.data.params["depth"] == "12"
     assert child.data.params["init.name"] == "xavier"
@@ -242,7 +240,7 @@ def test_the_manifest_maps_jobs_to_runs(depths: tuple[Sweep, object]) -> None:
 
 def test_a_run_listed_twice_trains_once_and_a_diverged_one_stops_nothing(depths: tuple[Sweep, object]) -> None:
     sweep, _ = depths
-    done = command(sweep.folder, "-m", "lr=1e6,0.01,0.010", "depth=3", "activation=linear", "output=linear", "steps=30", "width=8")
+    done = inside(sweep.folder, "-m", "lr=1e6,0.01,0.010", "depth=3", "activation=linear", "output=linear", "steps=30", "width=8")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     parent = sweep.parents()[-1]
@@ -259,21 +257,6 @@ def test_a_run_listed_twice_trains_once_and_a_diverged_one_stops_nothing(depths:
     assert query(sweep.folder / "mlflow.db", "select count(*) from metrics where is_nan or abs(value) > 1.7e308") == [(0,)]
 
 
-def started(sweep: Sweep, *words: str) -> subprocess.Popen[str]:
-    """A sweep whose jobs run one after the other."""
-    line = [sys.executable, "-m", "bpexp", "-m", "hydra/launcher=basic", *words]
-    return subprocess.Popen(line, cwd=sweep.folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def wait_for_runs(sweep: Sweep, process: subprocess.Popen[str], count: int) -> None:
-    """Until there are `count` runs in the store."""
-    deadline = time.monotonic() + 120
-    while len(sweep.runs()) < count:
-        assert time.monotonic() < deadline, f"never came to {count} runs"
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.2)
-
-
 def test_a_job_that_fails_is_told_and_the_others_go_on(depths: tuple[Sweep, object], tmp_path: Path) -> None:
     """A real failure: a data file that was there when the sweep was checked is gone when its job starts."""
     sweep, _ = depths
@@ -281,17 +264,18 @@ def test_a_job_that_fails_is_told_and_the_others_go_on(depths: tuple[Sweep, obje
     for path, inputs in zip(paths, (30_000, 2, 3), strict=True):  # the first job takes seconds, the last one none
         np.savez(path, x=np.random.default_rng(inputs).standard_normal((8, inputs)), y=np.arange(8) % 2)
     rest = ["steps=6000", "depth=2", "width=4", "batch_size=4"]
-    process = started(sweep, "data=npz", f"data.path={','.join(map(str, paths))}", *rest)
+    process = Command(sweep.folder, "-m", "hydra/launcher=basic", "data=npz", f"data.path={','.join(map(str, paths))}", *rest)
     try:
-        wait_for_runs(sweep, process, len(sweep.runs()) + 2)
+        before = len(sweep.runs())
+        process.wait_for(lambda: len(sweep.runs()) == before + 2)
         paths[1].unlink()
-        printed, errors = process.communicate(timeout=120)
+        done = process.done()
     finally:
-        process.kill()
-    assert process.returncode == 1
+        process.end()
+    assert done.code == 1
     gone = f"data.path={paths[1]}"
-    assert lines(errors) == [f"bpexp: failed: data=npz {gone} {' '.join(rest)}: ConfigError: {gone}: no such file"]
-    assert [line.split()[-1] for line in lines(printed)[1:4]][1] == "failed"
+    assert lines(done.err) == [f"bpexp: failed: data=npz {gone} {' '.join(rest)}: ConfigError: {gone}: no such file"]
+    assert [line.split()[-1] for line in lines(done.out)[1:4]][1] == "failed"
     parent = sweep.parents()[-1]
     assert parent.info.status == "FAILED"
     assert [run.info.status for run in sweep.children(parent)] == ["FINISHED", "FINISHED"]
@@ -302,7 +286,7 @@ def test_a_store_that_takes_no_artifacts_fails_the_runs_in_one_line_each(depths:
     sweep, _ = depths
     experiment = sweep.client.create_experiment("in the way", artifact_location=str(tmp_path / "file"))
     (tmp_path / "file").write_text("not a folder")
-    done = command(sweep.folder, "-m", "depth=2,3", "steps=3", "width=4", "tracking.experiment='in the way'")
+    done = inside(sweep.folder, "-m", "depth=2,3", "steps=3", "width=4", "tracking.experiment='in the way'")
     assert done.returncode == 1
     assert [line.split(": ")[:2] for line in lines(done.stderr)] == [["bpexp", "failed"]] * 2
     runs = sweep.client.search_runs([experiment])
@@ -310,44 +294,5 @@ def test_a_store_that_takes_no_artifacts_fails_the_runs_in_one_line_each(depths:
     assert all(run.data.tags["bpexp.error"] for run in runs)
 
 
-@pytest.fixture
-def interrupted(depths: tuple[Sweep, object]) -> tuple[Sweep, Run, int, str]:
-    """A sweep that Ctrl-C ended in its second run."""
-    sweep, _ = depths
-    process = started(sweep, "steps=20,5000000", "depth=3", "width=4", "probe_points=3")
-    try:
-        wait_for_runs(sweep, process, len(sweep.runs()) + 3)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
-    finally:
-        process.kill()
-    return sweep, sweep.parents()[-1], process.returncode, errors
-
-
-def test_ctrl_c_closes_the_run_and_the_sweep(interrupted: tuple[Sweep, Run, int, str]) -> None:
-    sweep, parent, code, errors = interrupted
-    assert code == 130
-    assert lines(errors) == ["bpexp: interrupted"]
-    assert parent.info.status == "KILLED"
-    first, second = sweep.children(parent)
-    assert first.info.status == "FINISHED"
-    assert second.info.status == "KILLED"
-    assert second.info.end_time is not None
-
-
-def test_a_signal_to_stop_closes_the_run_as_well(depths: tuple[Sweep, object]) -> None:
-    sweep, _ = depths
-    process = started(sweep, "steps=5000000", "depth=2", "width=4", "probe_points=3")
-    try:
-        wait_for_runs(sweep, process, len(sweep.runs()) + 2)
-        process.terminate()
-        process.communicate(timeout=60)
-    finally:
-        process.kill()
-    assert process.returncode == 143
-    parent = sweep.parents()[-1]
-    assert [run.info.status for run in (parent, *sweep.children(parent))] == ["KILLED", "KILLED"]
-
-
 def test_every_key_of_the_schema_is_a_parameter(child: Run) -> None:
-    assert set(child.data.params) == {key for key in keys(RunConfig) if not key.startswith("tracking.")}
+    assert set(child.data.params) == {key for key in keys(RunConfig) if not aside(key)}

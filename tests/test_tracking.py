@@ -1,6 +1,5 @@
 """The sink and the reader against a real SQLite store."""
 
-import json
 import subprocess
 import sys
 import time
@@ -331,27 +330,20 @@ def test_artifacts_that_are_gone_are_told(filled: tuple[str, list[Records]], tmp
 # ---------------------------------------------------------------------------------------------- the store
 
 
-def test_six_processes_that_start_together_on_no_database(tmp_path: Path) -> None:
+def test_sixteen_processes_that_start_together_on_no_database(tmp_path: Path) -> None:
     code = """if True:
-        import json, sys
         from pathlib import Path
         from bpexp.tracking.store import connect, resolve
-        sys.stdin.readline()  # until all are there
-        print(json.dumps(connect(resolve(None, Path.cwd()), "together").experiment_id))
+        from tests.cli import forked
+        forked(16, lambda number: Path(f"{number}.id").write_text(connect(resolve(None, Path.cwd()), "together").experiment_id))
     """
-    line = [sys.executable, "-c", code]
-    processes = [
-        subprocess.Popen(line, cwd=tmp_path, env=environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(6)
-    ]
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    ends = [process.communicate(timeout=120) for process in processes]
-    assert [process.returncode for process in processes] == [0] * 6, ends
-    assert len({json.loads(printed) for printed, _ in ends}) == 1
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    ids = [path.read_text() for path in tmp_path.glob("*.id")]
+    assert len(ids) == 16
+    assert len(set(ids)) == 1
     assert exists(f"sqlite:///{tmp_path}/mlflow.db")
+    assert query(tmp_path / "mlflow.db", "select count(*) from experiments where name = 'together'") == [(1,)]
 
 
 def test_a_store_whose_making_was_cut_off_is_made_anew(tmp_path: Path) -> None:

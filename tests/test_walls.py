@@ -37,6 +37,7 @@ OWNERS = {
 KNOWS = {
     "bpexp.core": (),
     "bpexp.durable": (),
+    "bpexp.stopping": (),
     "bpexp.checkpoints": ("bpexp.core", "bpexp.durable"),
     "bpexp.theory": ("bpexp.core.activations", "bpexp.core.arrays"),
     "bpexp.theory.__main__": ("bpexp.report.theory",),  # a command with a figure, under theory's name
@@ -44,9 +45,9 @@ KNOWS = {
     "bpexp.config": ("bpexp.core", "bpexp.masks", "bpexp.theory"),
     "bpexp.datasets": ("bpexp.config", "bpexp.core"),
     "bpexp.cli": ("bpexp.config",),
-    "bpexp.experiment": ("bpexp.config", "bpexp.core", "bpexp.datasets", "bpexp.theory"),
+    "bpexp.experiment": ("bpexp.checkpoints", "bpexp.config", "bpexp.core", "bpexp.datasets", "bpexp.stopping", "bpexp.theory"),
     "bpexp.prediction": ("bpexp.config", "bpexp.core", "bpexp.datasets", "bpexp.theory"),
-    "bpexp.tracking": ("bpexp.config", "bpexp.core", "bpexp.experiment", "bpexp.masks"),
+    "bpexp.tracking": ("bpexp.config", "bpexp.core", "bpexp.durable", "bpexp.experiment", "bpexp.masks"),
     "bpexp.measures": ("bpexp.config", "bpexp.core", "bpexp.datasets", "bpexp.prediction", "bpexp.theory", "bpexp.tracking.reader"),
     "bpexp.report": (
         "bpexp.cli",
@@ -59,9 +60,20 @@ KNOWS = {
         "bpexp.tracking.reader",
     ),
     "bpexp.walkthrough": ("bpexp.cli", "bpexp.config", "bpexp.core"),
-    "bpexp.ui": ("bpexp.cli", "bpexp.config", "bpexp.tracking"),
-    "bpexp.sweep": ("bpexp.cli", "bpexp.config", "bpexp.core", "bpexp.experiment", "bpexp.masks", "bpexp.tracking"),
-    "bpexp.verify": ("bpexp.cli", "bpexp.config", "bpexp.measures", "bpexp.report", "bpexp.sweep", "bpexp.tracking"),
+    "bpexp.status": ("bpexp.cli", "bpexp.config", "bpexp.sweep.screen", "bpexp.tracking"),
+    "bpexp.sync": ("bpexp.cli", "bpexp.config", "bpexp.tracking"),
+    "bpexp.ui": ("bpexp.cli", "bpexp.config", "bpexp.stopping", "bpexp.tracking"),
+    "bpexp.sweep": (
+        "bpexp.checkpoints",
+        "bpexp.cli",
+        "bpexp.config",
+        "bpexp.core",
+        "bpexp.experiment",
+        "bpexp.masks",
+        "bpexp.stopping",
+        "bpexp.tracking",
+    ),
+    "bpexp.verify": ("bpexp.cli", "bpexp.config", "bpexp.measures", "bpexp.report", "bpexp.stopping", "bpexp.sweep", "bpexp.tracking"),
     "bpexp.__main__": ("bpexp.sweep",),
     "hydra_plugins": ("bpexp.sweep",),
 }

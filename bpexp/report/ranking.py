@@ -17,7 +17,7 @@ from bpexp.report.picture import MOST_PANELS, WIDTH, Picture, Table, end_handle,
 from bpexp.report.recipes import GOOD, PLAIN, Standing, is_of_recipes, standings, table, the_best
 from bpexp.report.selection import Study, spread
 
-__all__ = ["SMALL", "accuracy", "fewer", "in_lines", "judged_by", "net", "of_the_best", "ranking"]
+__all__ = ["MOST_RECIPES", "SMALL", "accuracy", "fewer", "in_lines", "judged_by", "net", "of_the_best", "ranking"]
 
 MOST_DEPTHS = 4  # panels of the ranking
 MOST_RECIPES = 60  # rows, or panels

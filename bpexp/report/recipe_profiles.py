@@ -1,6 +1,7 @@
 """Profiles of a study of recipes: what each of them does to the gradient on its way back."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import inf
 from typing import Any
 
@@ -13,7 +14,7 @@ from matplotlib.lines import Line2D
 
 from bpexp.report import words
 from bpexp.report.picture import WIDTH, Picture, band, count_axis, decade_axis, legend, over_runs, panels, zero_handle, zero_marks
-from bpexp.report.ranking import SMALL, fewer, in_lines, judged_by, net
+from bpexp.report.ranking import MOST_RECIPES, SMALL, fewer, in_lines, judged_by, net
 from bpexp.report.recipes import PLAIN, Standing, at_the_deepest, plain_among, standings
 from bpexp.report.selection import Study
 
@@ -42,12 +43,15 @@ def recipe_profiles(study: Study) -> Picture:
     for empty in axes[len(some) :]:
         empty.remove()
     zeros = False
+    for ax in axes:
+        ax.set_autoscale_on(False)  # each line would fit the axes of all panels again
     for ax, standing, title in zip(axes, some, titles, strict=False):
         zeros |= _draw_profiles(ax, standing, plain)
         ax.set_title(title, fontsize=SMALL, pad=2, linespacing=1.05)
         ax.tick_params(labelsize=SMALL)
     for ax in axes[max(0, len(some) - columns) : len(some)]:
         ax.tick_params(labelbottom=True)  # nothing stands below it
+    axes[0].autoscale(axis="x")
     if _fit(axes[0], some):
         notes.append("Lines that leave the axis go on: it ends half its span beyond what the nets have at the start.")
     _finish(figure, axes[: len(some)], plain, zeros)
@@ -68,6 +72,7 @@ def recipe_panel(study: Study, recipe: str) -> Picture:
     return Picture(figure, _panel_sentence(some, plain), tuple(_profile_notes([some])))
 
 
+@lru_cache(maxsize=2 * MOST_RECIPES)
 def _profile(some: Standing, end: str) -> pd.DataFrame:
     """Means of log10 norms over runs by layer: at step 0, or at each run's last probed step."""
     layers = some.study.layers(some.runs)

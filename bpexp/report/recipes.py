@@ -101,12 +101,12 @@ class Standing:
     def numbers(self, column: str) -> pd.Series:
         return self.study.numbers(self.runs, column)
 
-    @property
+    @cached_property
     def accuracy(self) -> float:
         """Mean test accuracy at the last evaluation."""
         return float(self.numbers("final_accuracy_test").mean())
 
-    @property
+    @cached_property
     def diverged(self) -> int:
         return self.study.outcomes(self.runs).count("diverged")
 

@@ -3,12 +3,14 @@
 MLflow takes over a second to import: it is imported once there is something to track, so that a refusal comes at once.
 """
 
-import signal
+import shlex
 import sys
+import time
 from argparse import Namespace
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra._internal.callbacks import Callbacks
@@ -21,28 +23,33 @@ from hydra.core.utils import configure_log
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from bpexp.cli import makeable, refuse
-from bpexp.config import GROUPS, ConfigError, Fault, blanks
-from bpexp.experiment import run
+from bpexp import stopping
+from bpexp.cli import makeable, refuse, tell
+from bpexp.config import GROUPS, ConfigError, Fault, RunConfig, blanks
+from bpexp.experiment import Progress
 from bpexp.masks import masking
+from bpexp.stopping import INTERRUPTED
 from bpexp.sweep.allowed import guard
+from bpexp.sweep.carry import POLL_SECONDS, Job, JobError, Outcome, Where, carry_out
 from bpexp.sweep.gallery import alone, logspace
 from bpexp.sweep.help import help_text
 from bpexp.sweep.names import STUDY, config_dir, is_hydras, parse_word, short, sort_words
 from bpexp.sweep.reading import read
 from bpexp.tracking.notes import Ended, table_row
 
-__all__ = ["Job", "main"]
+if TYPE_CHECKING:
+    from bpexp.tracking.lookup import Done
+    from bpexp.tracking.store import Store
 
-INTERRUPTED, TERMINATED = 130, 143  # exit codes of a command that Ctrl-C or `kill` ended, as the shell has them
+__all__ = ["Task", "main"]
 
 
 def main() -> None:
     """`python -m bpexp`: check the words, then hand over to Hydra."""
-    signal.signal(signal.SIGTERM, _terminate)
+    stopping.install()
     _register()
     guard()
-    parser = get_args_parser()
+    parser, typed = get_args_parser(), sys.argv[1:]
     arguments = parser.parse_args()
     if arguments.help:
         print(help_text(parser, _folders(arguments)))
@@ -50,17 +57,20 @@ def main() -> None:
     asks = arguments.hydra_help or arguments.info is not None or arguments.shell_completion
     try:
         faults = [] if asks else _check_words(arguments)
-        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(Job(tuple(faults)))()
+        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(Task(tuple(faults)))()
     except ConfigError as error:
         refuse(error)
     except KeyboardInterrupt:
-        print("bpexp: interrupted", file=sys.stderr)
+        _tell_interruption(typed)
         raise SystemExit(INTERRUPTED) from None
+    except SystemExit:
+        if stopping.stopped():
+            _tell_interruption(typed)
+        raise
 
 
-def _terminate(_signal: int, _frame: object) -> NoReturn:
-    """What a batch system sends when time is up: runs are closed as they are at Ctrl-C."""
-    raise SystemExit(TERMINATED)
+def _tell_interruption(typed: Sequence[str]) -> None:
+    print(f"bpexp: interrupted; {shlex.join(['python', '-m', 'bpexp', *typed])} goes on from here", file=sys.stderr)
 
 
 def _check_words(arguments: Namespace) -> list[Fault]:
@@ -108,7 +118,7 @@ def _rehearse(config: DictConfig, *, sweep: bool) -> None:
         configure_log(OmegaConf.create(told), own.verbose)
     if sweep:
         context = HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=Callbacks())
-        Plugins.instance().instantiate_sweeper(hydra_context=context, task_function=Job(), config=config)
+        Plugins.instance().instantiate_sweeper(hydra_context=context, task_function=Task(), config=config)
 
 
 def _folders(arguments: Namespace) -> list[Path]:
@@ -129,11 +139,11 @@ def _is_sweep(arguments: Namespace) -> bool:
 def _lone_faults(config: DictConfig, *, store: bool) -> list[Fault]:
     """All that is wrong with a lone run and, where the rest is right, with the store it would go to."""
     try:
-        tracking = read(config).config.tracking
-        if store:
+        settings = read(config).config
+        if store and not settings.offline:
             from bpexp.tracking.store import connect, resolve
 
-            connect(resolve(tracking.uri), tracking.experiment)
+            connect(resolve(settings.tracking.uri), settings.tracking.experiment)
     except ConfigError as error:
         return error.faults
     return []
@@ -151,7 +161,7 @@ def _register() -> None:
 
 
 @dataclass(frozen=True)
-class Job:
+class Task:
     """The task function of Hydra: one composed configuration -> one run in MLflow, of which it tells.
 
     `faults` are those found in the words as typed, which are gone by now: a sweep adds them to what it finds itself.
@@ -159,23 +169,56 @@ class Job:
 
     faults: tuple[Fault, ...] = ()
 
-    def __call__(self, config: DictConfig) -> Ended:
-        from bpexp.sweep.screen import closing, run_bar
-        from bpexp.tracking.sink import MlflowSink, run_name
-        from bpexp.tracking.store import connect, resolve
-        from bpexp.tracking.writer import Writer
+    def __call__(self, config: DictConfig) -> Ended | None:
+        from bpexp.sweep.screen import run_bar
+        from bpexp.tracking.sink import run_name
+        from bpexp.tracking.store import resolve
 
-        prepared = read(config)
-        settings, told = prepared.config, HydraConfig.get()
-        store = connect(resolve(settings.tracking.uri, Path(told.runtime.cwd)), settings.tracking.experiment)
-        lone = told.mode == RunMode.RUN
-        if lone and store.remark:
-            print(store.remark, file=sys.stderr)
-        sink = MlflowSink(store, job=0 if lone else told.job.num)
-        name = settings.tracking.run_name or run_name(settings)
-        with masking(), run_bar(name) as progress, Writer(store.backend.together) as writer:
-            records = run(prepared, writer.wrap(sink), progress)
-        ended = Ended(str(sink.run_id), name, records.outcome, records.summary)
+        prepared, told = read(config), HydraConfig.get()
+        settings, cwd, lone = prepared.config, Path(told.runtime.cwd), told.mode == RunMode.RUN
+        where, name = Where(resolve(settings.tracking.uri, cwd), cwd), settings.tracking.run_name or run_name(settings)
+        settings = replace(settings, tracking=replace(settings.tracking, run_name=name))
+        store = where.store(settings) if lone else None
+        with masking(), run_bar(name) as progress:
+            before = where.left(settings, store, [prepared.fingerprint]).get(prepared.fingerprint)
+            outcome = _known(before) if before else _to_its_end(Job(0 if lone else told.job.num, settings), where, progress)
+        tell(outcome.remarks)
+        if outcome.run is None and not lone:
+            raise JobError(outcome.failure)
         if lone:
-            closing([table_row(name, ended.summary, ended.outcome)], store, settings.tracking.experiment)
-        return ended
+            _tell_end(outcome, where, settings, store)
+        return outcome.run
+
+
+def _known(before: "Done") -> Outcome:
+    """Of a run that was over before."""
+    if before.failed:
+        told = f" ({before.error})" if before.error else ""
+        return Outcome(0, failure=f"it failed before{told}; rerun=failed runs it again")
+    return Outcome(0, before.run, found=True)
+
+
+def _to_its_end(job: Job, where: Where, progress: Progress) -> Outcome:
+    """Carry a job out; where another process is at the run, when that one has ended."""
+    (outcome,) = carry_out([job], where, progress)
+    if outcome.busy:
+        tell([f"this run is being trained by {outcome.busy}: waiting for it"])
+    while outcome.busy:
+        time.sleep(POLL_SECONDS)
+        (outcome,) = carry_out([job], where, progress)
+    return outcome
+
+
+def _tell_end(outcome: Outcome, where: Where, settings: RunConfig, store: "Store | None") -> None:
+    """What a lone run has come to.  Leaves with exit code 1 where it has failed."""
+    from bpexp.sweep.screen import closing
+
+    if outcome.found:
+        print("this run was finished already; rerun=all runs it again")
+    name, run = str(settings.tracking.run_name), outcome.run
+    row = table_row(name, run.summary, run.outcome) if run else table_row(name, {}, "failed")
+    closing([row], store, settings.tracking.experiment)
+    tell(where.waiting(settings))
+    if run is None:
+        tell([f"failed: {outcome.failure}"])
+        raise SystemExit(1)

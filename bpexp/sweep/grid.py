@@ -12,7 +12,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
-from bpexp.config import Fault
+from bpexp.config import WHOLE, Fault, aside
 from bpexp.sweep.compose import Words
 from bpexp.sweep.names import STUDY, is_hydras, parse_word, sort_words
 
@@ -63,7 +63,7 @@ def _variant_words(variant: object, folders: Sequence[Path]) -> tuple[list[str],
         return [], [Fault(VARIANTS, variant, f"can't be read ({error})")]
     good, faults = sort_words(words, folders, sweep=True)
     overrides = {word: parse_word(word) for word in good}
-    general = {word: it for word, it in overrides.items() if it.key_or_group == STUDY or is_hydras(it.key_or_group)}
+    general = {word: it for word, it in overrides.items() if it.key_or_group == STUDY or is_hydras(it.key_or_group) or it.key_or_group in WHOLE}
     faults += [Fault(it.key_or_group, _values(it), "is for the whole sweep, not for a variant") for it in general.values()]
     return [word for word in good if word not in general], faults
 
@@ -76,7 +76,7 @@ def _values(override: Override) -> str:
 def _name(swept: Mapping[str, str], typed: Sequence[str], variants: int) -> str:
     """`depth=10,50,100 steps=500`: the words typed, but for those that say how and where; then, but for a study, what else is swept."""
     words = {parse_word(word).key_or_group: word for word in typed}
-    own = {key: word for key, word in words.items() if not (is_hydras(key) or key.startswith("tracking."))}
+    own = {key: word for key, word in words.items() if not (is_hydras(key) or aside(key))}
     if STUDY not in own:
         own |= {key: f"{key}={values}" for key, values in swept.items() if key not in words}
         own |= {VARIANTS: f"{variants} variants"} if variants else {}

@@ -8,12 +8,14 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from bpexp.cli import refuse
+from bpexp.cli import refuse, tell
 from bpexp.config import ConfigError, Fault, RunConfig, parse
 from bpexp.experiment import Run, prepare
+from bpexp.sweep.carry import Job, JobError, Outcome, Where
 from bpexp.sweep.compose import Composed, Composer
 from bpexp.sweep.folders import Folders
-from bpexp.sweep.stacked import Job, Key, Load, Outcome, Settings, WorkerError, Workers, load_of, processes, stack_key, stacks, start, train
+from bpexp.sweep.stacked import Key, Load, Settings, load_of, processes, stack_key, stacks, train
+from bpexp.sweep.workers import Workers, start
 
 __all__ = ["StackedLauncher"]
 
@@ -32,7 +34,7 @@ class StackedLauncher(Launcher):
         self.compose, self.folders = Composer(hydra_context.config_loader, config), Folders(config)
         self.task_name, self.cwd = config.hydra.job.name, Path(config.hydra.runtime.cwd)
         self.loads: dict[Key, Load] = {}
-        self.workers = Workers()
+        self.workers: Workers | None = None
 
     def admit(self, run: Run) -> None:
         """Note what a run asks of the machine.  Raises `ConfigError` where that is more than it may have."""
@@ -43,11 +45,12 @@ class StackedLauncher(Launcher):
     def start(self, configs: Iterable[RunConfig]) -> None:
         """Have the processes start in which admitted runs are to train."""
         count = processes([self.loads[stack_key(config)] for config in configs], self.settings)
-        self.workers = start(max(count, self.workers.count))
+        self.workers = start(max(count, self.workers.count if self.workers else 1), self.workers)
 
     def stop(self) -> None:
         """End the processes."""
-        self.workers.stop()
+        if self.workers:
+            self.workers.stop(gently=False)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Each job's result, in the order of the jobs: what became of its run, or why it failed."""
@@ -60,13 +63,20 @@ class StackedLauncher(Launcher):
             if stack_key(job.config) not in self.loads:  # of a sweeper that is not ours
                 self.admit(prepare(job.config))
         self.start(job.config for job in jobs)
-        uri = resolve(jobs[0].config.tracking.uri, self.cwd)
+        assert self.workers is not None
         plan = stacks(jobs, self.loads, self.workers.count)
-        outcomes = train(plan, uri, self.workers, lambda job: self.folders(job.number, composed[job.number]).write(), advance_sweep)
+        outcomes = train(
+            plan,
+            Where(resolve(jobs[0].config.tracking.uri, self.cwd), self.cwd),
+            self.workers,
+            lambda job: self.folders(job.number, composed[job.number]).write(),
+            advance_sweep,
+        )
+        tell(remark for outcome in outcomes for remark in outcome.remarks)
         return [self._result(composed[outcome.number], outcome) for outcome in outcomes]
 
     def _result(self, job: Composed, outcome: Outcome) -> JobReturn:
         folder = self.folders(outcome.number, job).path if job.base.hydra["job"]["chdir"] else self.cwd
         status = JobStatus.FAILED if outcome.failure else JobStatus.COMPLETED
-        value = WorkerError(outcome.failure) if outcome.failure else outcome.run
+        value = JobError(outcome.failure) if outcome.failure else outcome.run
         return JobReturn(job.task, working_dir=str(folder), task_name=self.task_name, status=status, _return_value=value)

@@ -11,7 +11,7 @@ from hydra.core.override_parser.types import Override, QuotedString, ValueType
 from hydra.errors import HydraException
 
 import bpexp
-from bpexp.config import GROUPS, Fault, RunConfig, keys, must_be, nearest, unknown_key
+from bpexp.config import GROUPS, Fault, RunConfig, aside, keys, must_be, nearest, unknown_key
 from bpexp.masks import masked
 
 __all__ = ["STUDY", "config_dir", "groups", "is_hydras", "parse_word", "secret_refusal", "short", "sort_words"]
@@ -86,13 +86,18 @@ def _refusal(override: Override, known: Mapping[str, list[str]], shown: str) -> 
     key = override.key_or_group
     if override.is_delete():
         return "keys can't be removed"
-    if key in keys(RunConfig) and isinstance(override.value(), dict):  # which Hydra can't always merge with what is there
+    if key in keys(RunConfig) and _nested(override.value()):  # which Hydra can't always merge with what is there, nor go down into
         return must_be(keys(RunConfig)[key])
     if key in known or key in keys(RunConfig):
         return secret_refusal(shown.strip("'\"")) if key == "tracking.uri" else ""
     if key in _tables():
         return f"is a table of keys; set one of them, such as {_tables()[key]}=…"
     return unknown_key(key, shown, RunConfig).must
+
+
+def _nested(value: object) -> bool:
+    """Whether it is a table, or a list of other than plain values: no key takes one."""
+    return isinstance(value, dict) or (isinstance(value, list) and any(isinstance(it, dict | list) for it in value))
 
 
 def secret_refusal(uri: object) -> str:
@@ -107,8 +112,8 @@ def _sweep_refusal(override: Override, *, sweep: bool, grouped: bool) -> str:
     """Why this key can't take several values, where it does; empty where it may."""
     if not override.is_sweep_override():
         return ""
-    if override.key_or_group.startswith("tracking."):
-        return "can't be swept: a sweep is filed in one place"
+    if aside(override.key_or_group):
+        return "can't be swept: it holds for a sweep as a whole"
     if not sweep:
         return "several values make a sweep: add -m"
     if override.value_type == ValueType.GLOB_CHOICE_SWEEP and not grouped:

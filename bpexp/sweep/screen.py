@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -17,12 +18,12 @@ from bpexp.tracking.notes import HEAD, Row
 if TYPE_CHECKING:
     from bpexp.tracking.store import Store
 
-__all__ = ["advance_sweep", "closing", "run_bar", "sweep_bar"]
+__all__ = ["advance_sweep", "closing", "console", "run_bar", "sweep_bar", "table"]
 
 REFRESH_SECONDS = 0.1
 MOST_ROWS = 100  # of a table on a screen
 PIPED_WIDTH = 250  # a file has room: nothing is folded
-COLOURS = {"trained": "green", "stuck": "yellow", "diverged": "red", "failed": "red"}
+COLOURS = {"stuck": "yellow", "interrupted": "yellow", "missing": "yellow", "diverged": "red", "failed": "red", "dead": "red"}
 
 
 @dataclass
@@ -90,12 +91,12 @@ def run_bar(name: str) -> Iterator[Callable[[int, int], None]]:
             advance_sweep(1)
 
 
-def closing(rows: Sequence[Row], store: "Store", experiment: str) -> None:
-    """The table of runs, or on a screen that it would run over their number, and the two commands to type next."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = PIPED_WIDTH
-    console.print(_counts(rows) if console.is_terminal and len(rows) > MOST_ROWS else _table(rows))
+def closing(rows: Sequence[Row], store: "Store | None", experiment: str) -> None:
+    """The table of runs, or on a screen that it would run over their number, and the commands to type next (None: of a store that is not asked)."""
+    paper = console()
+    paper.print(_counts(rows) if paper.is_terminal and len(rows) > MOST_ROWS else table(HEAD, rows))
+    if store is None:
+        return
     default = store.uri.endswith("/mlflow.db")
     served = store.uri.startswith("http")
     uri = masked(store.uri)
@@ -103,17 +104,27 @@ def closing(rows: Sequence[Row], store: "Store", experiment: str) -> None:
     report = "python -m bpexp.report"
     report += "" if experiment == "bpexp" else f" experiment={experiment}"
     report += "" if default else f" uri={uri}"
-    look = "open" if served else "mlflow ui, then open" if default else f"mlflow ui --backend-store-uri {uri}, then open"
-    console.print(f"\nnext:  {look} {page}\n       {report}", soft_wrap=True)
+    look = "open" if served else "python -m bpexp.ui, then open" if default else f"python -m bpexp.ui uri={uri}, then open"
+    paper.print(f"\nnext:  {look} {page}\n       {report}", soft_wrap=True)
 
 
-def _table(rows: Sequence[Row]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for index, title in enumerate(HEAD):
-        table.add_column(title, justify="right" if 0 < index < len(HEAD) - 1 else "left", overflow="fold")
+def console() -> Console:
+    """What tables are printed on; a file has room: nothing is folded."""
+    paper = Console(highlight=False)
+    if not paper.is_terminal:
+        paper.width = PIPED_WIDTH
+    return paper
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Rows in the colours of their last cells: an outcome and, after a colon, more about it."""
+    found = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for index, title in enumerate(head):
+        found.add_column(title, justify="right" if 0 < index < len(head) - 1 else "left", overflow="fold")
     for row in rows:
-        table.add_row(*row, style=None if row[-1] == "trained" else COLOURS.get(row[-1]))
-    return table
+        outcome = row[-1].partition(":")[0]
+        found.add_row(*map(escape, row), style=COLOURS.get(outcome))
+    return found
 
 
 def _counts(rows: Sequence[Row]) -> str:

@@ -1,32 +1,26 @@
-"""Many runs in few trainings: runs of one shape train as a stack, stacks train in worker processes.
-
-A worker that is gone leaves its runs open; whoever stops the workers closes those runs in the store.
-"""
+"""Many runs in few trainings: runs of one shape train as a stack, stacks train side by side (`bpexp.sweep.workers`)."""
 
 import os
-import signal
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, as_completed, wait
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from math import ceil
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from annotated_types import Ge
 from pydantic import Strict
 
-from bpexp.config import ConfigError, Fault, RunConfig, TrackingConfig, untracked
-from bpexp.experiment import Run, memory, prepare, run_stack
-from bpexp.sweep.names import short
-from bpexp.tracking.notes import Ended
+from bpexp.cli import tell
+from bpexp.config import ConfigError, Fault, RunConfig, untracked
+from bpexp.experiment import Run, memory
+from bpexp.sweep.carry import POLL_SECONDS, Job, Outcome, Where, close_open_runs
+from bpexp.sweep.workers import Begin, Workers
 
-if TYPE_CHECKING:
-    from bpexp.tracking.store import Store
-
-__all__ = ["Job", "Key", "Load", "Outcome", "Settings", "WorkerError", "Workers", "load_of", "processes", "stack_key", "stacks", "start", "train"]
+__all__ = ["Key", "Load", "Settings", "load_of", "processes", "stack_key", "stacks", "train"]
 
 START_SECONDS = 4.0  # a worker takes half as long to start, MLflow being large, and holds up those that work meanwhile
 RUN_SECONDS = 0.05  # what a run takes besides its training, most of it in the store
@@ -44,32 +38,11 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Job:
-    """A run to be trained, with its number in the sweep."""
-
-    number: int
-    config: RunConfig
-
-
-@dataclass(frozen=True)
 class Load:
     """What a run asks of the machine: how many of its kind a stack may hold, and about how many seconds it takes."""
 
     most: int
     seconds: float
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a job: its run, or why it failed (`ConfigError: …`)."""
-
-    number: int
-    run: Ended | None
-    failure: str = ""
-
-
-class WorkerError(RuntimeError):
-    """An error that another process had, by its name and words: not every exception survives the way."""
 
 
 # ---------------------------------------------------------------------------------------------- who trains with whom
@@ -132,117 +105,37 @@ def stacks(jobs: Sequence[Job], loads: Mapping[Key, Load], workers: int) -> list
     return [stack for _, stack in sorted(found, key=lambda it: it[0], reverse=True)]
 
 
-# ---------------------------------------------------------------------------------------------- workers
+# ---------------------------------------------------------------------------------------------- training
 
 
-@dataclass(frozen=True)
-class Workers:
-    """The processes in which to train.  One is the main process, which has no executor."""
+def train(plan: Sequence[Sequence[Job]], where: Where, workers: Workers, begin: Begin, progress: Callable[[int], None]) -> list[Outcome]:
+    """Train stacks; `begin` is told each job that starts, `progress` how many runs have just ended.
 
-    count: int = 1
-    executor: Any = None
-
-    def stop(self) -> None:
-        """End them at once, whatever they do."""
-        if self.executor is not None:
-            self.executor.shutdown(wait=True, kill_workers=True)
-
-
-def start(count: int) -> Workers:
-    """Workers, which load what training takes while others do something else; those that are there already, where they are as many."""
-    if count == 1:
-        return Workers()
-    from joblib.externals.loky import get_reusable_executor
-
-    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # a run that asks for more gets them
-    executor = get_reusable_executor(max_workers=count, initializer=_ready, env=one, timeout=None)
-    executor.submit(int)
-    return Workers(count, executor)
-
-
-def _ready() -> None:
-    """What a worker does first."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to every process: the main one decides
-    import bpexp.tracking.sink  # noqa: F401 (to have it loaded)
-
-
-def train(plan: Sequence[Sequence[Job]], uri: str, workers: Workers, begin: Callable[[Job], None], progress: Callable[[int], None]) -> list[Outcome]:
-    """Train stacks into the store at a resolved `uri`; `begin` is told each job that starts, `progress` how many runs have just ended.
-
-    An interruption, or the death of a worker, ends all workers at once and closes their runs in the store.
+    An interruption has the workers keep their states; what they could not close is closed in the store.
     """
     done: dict[int, Outcome] = {}
     try:
-        for outcomes in _trained(plan, uri, workers, begin):
+        for outcomes in _ended(plan, where, workers, begin):
             done |= {outcome.number: outcome for outcome in outcomes}
             progress(len(outcomes))
     except BaseException as error:
-        if not isinstance(error, Exception):
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C would leave runs open
-        workers.stop()
-        _close_open_runs(uri, plan[0][0].config.tracking, error)
-        if not isinstance(error, Exception):
-            raise
-        done = {job.number: Outcome(job.number, None, _told(error)) for stack in plan for job in stack} | done
+        workers.stop(gently=True)
+        close_open_runs(plan[0][0], where, error)
+        raise
     return [done[number] for number in sorted(done)]
 
 
-def _trained(plan: Sequence[Sequence[Job]], uri: str, workers: Workers, begin: Callable[[Job], None]) -> Iterator[list[Outcome]]:
-    """The outcomes of each stack, as they come; no more are handed out than one for each worker to have and one to have next."""
-    waiting: set[Any] = set()
-    for stack in plan:
-        for job in stack:
-            begin(job)
-        if workers.executor is None:
-            yield train_stack(stack, uri)
-            continue
-        waiting.add(workers.executor.submit(train_stack, stack, uri))
-        if len(waiting) == 2 * workers.count:
-            ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            yield from (future.result() for future in ended)
-    for future in as_completed(waiting):
-        yield future.result()
-
-
-def train_stack(stack: Sequence[Job], uri: str) -> list[Outcome]:
-    """One stack, in a worker process; in the main one, where that is the only one."""
-    from bpexp.tracking.sink import MlflowSink
-    from bpexp.tracking.writer import Writer
-
-    try:
-        runs = [prepare(job.config) for job in stack]
-        store = _store(uri, stack[0].config.tracking.experiment)
-        sinks = [MlflowSink(store, job=job.number) for job in stack]
-        with Writer(store.backend.together) as writer:
-            records = run_stack(runs, [writer.wrap(sink) for sink in sinks])
-    except Exception as error:  # the other stacks go on
-        return [Outcome(job.number, None, _told(error)) for job in stack]
-    return [
-        Outcome(job.number, Ended(str(sink.run_id), job.config.tracking.run_name or "", record.outcome, record.summary))
-        for job, sink, record in zip(stack, sinks, records, strict=True)
-    ]
-
-
-@cache
-def _store(uri: str, experiment: str) -> "Store":
-    """A process's connection, made once."""
-    from bpexp.tracking.store import connect
-
-    return connect(uri, experiment)
-
-
-def _close_open_runs(uri: str, tracking: TrackingConfig, error: BaseException) -> None:
-    """End the runs that workers left open, as their sinks would have."""
-    from bpexp.tracking.sink import MlflowSink
-    from bpexp.tracking.store import search
-
-    store = _store(uri, tracking.experiment)
-    condition = f"tags.mlflow.parentRunId = '{tracking.parent}' and attributes.status = 'RUNNING'"
-    for run in list(search(store.client, store.experiment_id, condition)):
-        sink = MlflowSink(store)
-        sink.run_id = run.info.run_id
-        sink.abort(error)
-
-
-def _told(error: BaseException) -> str:
-    return f"{type(error).__name__}: {short(error)}"
+def _ended(plan: Sequence[Sequence[Job]], where: Where, workers: Workers, begin: Begin) -> Iterator[list[Outcome]]:
+    """The outcomes of all jobs: those that other processes train are asked for again, when the rest is done."""
+    jobs, rest, waited = {job.number: job for stack in plan for job in stack}, plan, False
+    while rest:
+        again = []
+        for outcomes in workers.run(rest, where, begin):
+            yield [outcome for outcome in outcomes if not outcome.busy]
+            again.append([jobs[outcome.number] for outcome in outcomes if outcome.busy])
+        rest = [stack for stack in again if stack]
+        if rest and not waited:
+            tell([f"{sum(map(len, rest)):,} of the runs are trained by other processes: waiting for them"])
+            waited = True
+        if rest:
+            time.sleep(POLL_SECONDS)

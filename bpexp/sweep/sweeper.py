@@ -1,7 +1,6 @@
 """The sweeper: expand, check all jobs, open the sweep's parent run, launch, close it whatever happens."""
 
-import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -13,22 +12,22 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from bpexp.cli import refuse
+from bpexp.cli import refuse, tell
 from bpexp.config import ConfigError, Fault, RunConfig, flatten, full_key, parse
-from bpexp.experiment import numerics, prepare
+from bpexp.experiment import prepare
+from bpexp.sweep.carry import JobError, Where
 from bpexp.sweep.compose import Composer, Words
 from bpexp.sweep.grid import Grid, expand, flat_list, own_words
 from bpexp.sweep.launcher import StackedLauncher
 from bpexp.sweep.names import parse_word, short
 from bpexp.sweep.reading import study_faults
-from bpexp.sweep.stacked import WorkerError
 from bpexp.sweep.tuning import check_tune, rounds
 from bpexp.tracking.notes import Ended
 
 if TYPE_CHECKING:
-    from bpexp.tracking.lookup import Finished
-    from bpexp.tracking.parent import SweepRun
-    from bpexp.tracking.store import Store
+    from bpexp.tracking.lookup import Done
+    from bpexp.tracking.parent import Planned
+    from bpexp.tracking.sweep import Sweep
 
 __all__ = ["Sweeper"]
 
@@ -51,8 +50,8 @@ class Plan:
 class Course:
     """How far a sweep has come: which of its plan's runs were launched and which need not be, and what became of them."""
 
-    def __init__(self, found: Mapping[int, "Finished"]) -> None:
-        """`found`: runs that were finished before."""
+    def __init__(self, found: Mapping[int, "Done"]) -> None:
+        """`found`: runs that were finished, or failed, before and are left as they are."""
         self.found = found
         self.launched: list[int] = []  # in the order of their numbers
         self.resumed: list[int] = []
@@ -77,19 +76,30 @@ class Course:
         launched = {run: result.return_value for run, result in results if result.status == JobStatus.COMPLETED}
         return launched | {run: self.found[run].run for run in self.resumed}
 
+    @property
+    def failures(self) -> list[str]:
+        """A line for each run that failed, now or before."""
+        now = [_failure(result) for result in self.results if result.status == JobStatus.FAILED]
+        return now + [f"failed before: {self.found[run].run.name}: {self.found[run].error}" for run in self.resumed if self.found[run].failed]
+
     def losses(self) -> dict[int, float]:
         """The final training loss of each run that came to one."""
         return {run: it.summary.get("final_loss", inf) for run, it in self.ended.items() if it.outcome != "diverged"}
 
 
+def _failure(result: JobReturn) -> str:
+    error = result._return_value  # noqa: SLF001 (the public property raises it, after two lines of its own)
+    words = " ".join(word for word in result.overrides or () if not word.startswith("tracking."))
+    told = short(error) if isinstance(error, JobError) else f"{type(error).__name__}: {short(error)}"
+    return f"failed: {words}: {told}"
+
+
 class Sweeper(BasicSweeper):
     """Hydra's grid sweeper, with every job checked before the first one starts and all of them filed under one run in MLflow."""
 
-    def __init__(
-        self, max_batch_size: int | None, params: dict[str, str] | None = None, variants: object = None, tune: object = None, resume: object = False
-    ) -> None:
+    def __init__(self, max_batch_size: int | None, params: dict[str, str] | None = None, variants: object = None, tune: object = None) -> None:
         super().__init__(max_batch_size, params)
-        self.variants, self.tune, self.resume = flat_list(variants), tune, resume
+        self.variants, self.tune = flat_list(variants), tune
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
@@ -105,23 +115,24 @@ class Sweeper(BasicSweeper):
         try:
             own = self._own_faults()
             grid, faults = expand([] if own else self._parse_config(), self.variants, arguments, folders, self.parser)
-            results = self._launch(self._plan(grid, [*self.word_faults, *faults, *study_faults(self.config), *own]))
+            course = self._launch(self._plan(grid, [*self.word_faults, *faults, *study_faults(self.config), *own]))
         except ConfigError as error:
             refuse(error)  # not raised: Hydra would print a traceback
         finally:
             if self.stacked:
                 self.stacked.stop()
-        _report_failures(results)
-        return results
+        if course.failures:
+            tell(course.failures)
+            raise SystemExit(1)
+        return course.results
 
     # ------------------------------------------------------------------------------------------ checking
 
     def _own_faults(self) -> list[Fault]:
-        faults = [] if isinstance(self.resume, bool) else [Fault("hydra.sweeper.resume", self.resume, "must be true or false")]
         params: object = self.params
-        if not isinstance(params or {}, Mapping):
-            faults.append(Fault("hydra.sweeper.params", params, "must be keys with their values, such as {depth: '10,50'}, or null"))
-        return faults
+        if isinstance(params or {}, Mapping):
+            return []
+        return [Fault("hydra.sweeper.params", params, "must be keys with their values, such as {depth: '10,50'}, or null")]
 
     def _plan(self, grid: Grid, faults: list[Fault]) -> Plan:
         """Compose and check every job; raises `ConfigError` with the faults of all."""
@@ -147,47 +158,49 @@ class Sweeper(BasicSweeper):
 
     # ------------------------------------------------------------------------------------------ running
 
-    def _launch(self, plan: Plan) -> list[JobReturn]:
+    def _launch(self, plan: Plan) -> Course:
         """All rounds of the sweep, under one parent run."""
         assert self.config is not None
-        if self.stacked and not self.resume:  # else who knows what is left to train
+        if self.stacked:
             self.stacked.start(plan.configs)  # while MLflow loads here as well
 
         from bpexp.sweep.screen import closing
-        from bpexp.tracking.parent import SweepRun
-        from bpexp.tracking.store import connect, resolve
+        from bpexp.tracking.store import resolve
+        from bpexp.tracking.sweep import Sweep
 
-        tracking = plan.configs[0].tracking
-        store = connect(resolve(tracking.uri, Path(self.config.hydra.runtime.cwd)), tracking.experiment)
-        if store.remark:
-            print(store.remark, file=sys.stderr)
+        config, cwd = plan.configs[0], Path(self.config.hydra.runtime.cwd)
+        where = Where(resolve(config.tracking.uri, cwd), cwd)
+        store = where.store(config)
         self._write_folder()
-        course = Course(_found(plan, store) if self.resume else {})
-        parent = SweepRun(store, _cut(plan.grid.name, NAME_LENGTH), self._parameters(plan))
+        known = where.left(config, store, plan.fingerprints)
+        course = Course({run: known[it].named(_name(plan.configs[run], plan.own[run])) for run, it in enumerate(plan.fingerprints) if it in known})
+        parent = Sweep.begin(
+            where.uri, config, cwd, _cut(plan.grid.name, NAME_LENGTH), self._parameters(plan), _planned(plan, range(len(plan.configs)))
+        )
         status = "KILLED"
         try:
             for chosen in rounds(plan.configs, plan.tune, course.losses):
                 first, missing = len(course.launched), course.begin(chosen)
-                if self.resume:
-                    print(f"resumed: {len(chosen) - len(missing):,} of {len(chosen):,} runs were finished already", flush=True)
+                if plan.tune:
+                    parent.plan(_planned(plan, course.numbers))
+                if len(missing) < len(chosen):
+                    print(_resumed([course.found[run] for run in chosen if run in course.found], len(chosen)), flush=True)
                 course.results += self._round(plan, parent, missing, first)
-            status = "FAILED" if any(result.status == JobStatus.FAILED for result in course.results) else "FINISHED"
+            status = "FAILED" if course.failures else "FINISHED"
         finally:
-            numbers = course.numbers
-            jobs = [(words, numbers[run]) for words, run in zip(plan.grid.jobs, plan.run_of_job, strict=True) if run in numbers]
-            ended = {numbers[run]: it for run, it in course.ended.items()}
-            rows = parent.close(status, [words for words, _ in jobs], [number for _, number in jobs], ended)
-            closing(rows, store, tracking.experiment)
-        return course.results
+            rows = parent.close(status, {plan.fingerprints[run]: it for run, it in course.ended.items()})
+            closing(rows, store, config.tracking.experiment)
+            tell([*parent.remarks, *where.waiting(config)])
+        return course
 
-    def _round(self, plan: Plan, parent: "SweepRun", chosen: Sequence[int], first: int) -> Sequence[JobReturn]:
+    def _round(self, plan: Plan, parent: "Sweep", chosen: Sequence[int], first: int) -> Sequence[JobReturn]:
         """Launch the chosen runs, numbered from `first`."""
         from bpexp.sweep.screen import sweep_bar
 
         assert self.launcher is not None
         if not chosen:
             return []
-        jobs = [[*plan.words[run], *_filing(parent.run_id, plan.configs[run], plan.own[run])] for run in chosen]
+        jobs = [[*plan.words[run], *_filing(parent.id, plan.configs[run], plan.own[run])] for run in chosen]
         with sweep_bar(len(jobs)):
             return self.launcher.launch(jobs, initial_job_idx=first)
 
@@ -206,16 +219,19 @@ class Sweeper(BasicSweeper):
         return {key: _cut(value, PARAMETER_LENGTH) for key, value in (plan.grid.swept | told).items() if value}
 
 
-def _found(plan: Plan, store: "Store") -> dict[int, "Finished"]:
-    """The runs of a plan that are finished in the store, by the names that this sweep gives them."""
-    from bpexp.tracking.lookup import finished
+def _planned(plan: Plan, chosen: Collection[int]) -> list["Planned"]:
+    """The jobs that come to one of the chosen runs."""
+    from bpexp.tracking.parent import Planned
 
-    known = finished(store, set(plan.fingerprints))
-    here = numerics()
-    if others := {it.numerics for it in known.values()} - {here}:
-        print(f"bpexp: some finished runs were computed with {' | '.join(sorted(others))}; here it is {here}", file=sys.stderr)
-    named = {run: _name(plan.configs[run], plan.own[run]) for run, fingerprint in enumerate(plan.fingerprints) if fingerprint in known}
-    return {run: known[plan.fingerprints[run]].named(name) for run, name in named.items()}
+    names = {run: _name(plan.configs[run], plan.own[run]) for run in chosen}
+    jobs = zip(plan.grid.jobs, plan.run_of_job, strict=True)
+    return [Planned(words, plan.fingerprints[run], names[run]) for words, run in jobs if run in names]
+
+
+def _resumed(found: Sequence["Done"], of: int) -> str:
+    failed = sum(it.failed for it in found)
+    told = f"resumed: {len(found) - failed:,} of {of:,} runs were finished already"
+    return f"{told}, {failed:,} failed (rerun=failed runs {'it' if failed == 1 else 'them'} again)" if failed else told
 
 
 def _cut(text: str, length: int) -> str:
@@ -235,15 +251,3 @@ def _name(config: RunConfig, own: Iterable[str]) -> str:
     values = flatten(config)
     special = [parse_word(word).key_or_group for word in own]
     return config.tracking.run_name or run_name(config, {key: values.get(full_key(key)) for key in special})
-
-
-def _report_failures(results: Sequence[JobReturn]) -> None:
-    """One line for each job that failed, then exit code 1."""
-    failed = [result for result in results if result.status == JobStatus.FAILED]
-    for result in failed:
-        error = result._return_value  # noqa: SLF001 (the public property raises it, after two lines of its own)
-        words = " ".join(word for word in result.overrides or () if not word.startswith("tracking."))
-        told = short(error) if isinstance(error, WorkerError) else f"{type(error).__name__}: {short(error)}"
-        print(f"bpexp: failed: {words}: {told}", file=sys.stderr)
-    if failed:
-        raise SystemExit(1)

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import inf
 
-from bpexp.config import ConfigError, Fault, RunConfig, flatten, full_key, keys, unknown_key, untracked, written
+from bpexp.config import ConfigError, Fault, RunConfig, aside, flatten, full_key, keys, unknown_key, untracked, written
 
 __all__ = ["check_tune", "rounds"]
 
@@ -22,7 +22,7 @@ def check_tune(name: object, configs: Sequence[RunConfig]) -> str:
     key = full_key(name)
     if key not in keys(RunConfig):
         raise ConfigError([Fault(TUNE, name, unknown_key(key, name, RunConfig).must)])
-    if key == "seed" or key.startswith("tracking."):
+    if key == "seed" or aside(key):
         raise ConfigError([Fault(TUNE, name, "must be a key that changes what a run learns")])
     if len({written(flatten(config)[key]) for config in configs}) < 2:
         raise ConfigError([Fault(TUNE, name, f"is not swept: list several values of {name}, or set {TUNE}=null")])

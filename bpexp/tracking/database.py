@@ -11,10 +11,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import numpy as np
@@ -22,7 +22,9 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from sqlalchemy import Connection, Engine
 
-from bpexp.tracking.backend import NewRun
+from bpexp.tracking.backend import ERROR, FINGERPRINT, NOTE, Held, Known, NewRun, judged
+from bpexp.tracking.notes import ABORTED
+from bpexp.tracking.owner import HEARTBEAT, OWNER, alive
 from bpexp.tracking.points import Points
 
 __all__ = ["REVISIONS", "Database"]
@@ -32,7 +34,7 @@ OLDEST_SQLITE = (3, 32)  # takes 32,766 values in a statement
 ROWS = 1000  # in a statement.  Each statement lets other threads of the process run: with a row in each, a training thread would let few pass
 TRANSACTION = 20_000  # points; then other processes have their turn
 IDLE = 0.05  # of a transaction's time, in which nothing is written
-PATIENCE = 120  # seconds that a writer that does not queue may hold the database
+PATIENCE = 30.0  # seconds that a writer that does not queue may hold the database
 LARGEST = np.finfo(np.float64).max
 
 RUN = """insert into runs
@@ -47,6 +49,17 @@ METRIC = "insert into metrics (key, value, timestamp, step, is_nan, run_uuid)"
 LATEST = "insert into latest_metrics (key, value, timestamp, step, is_nan, run_uuid)"
 EXPERIMENT = "select lifecycle_stage from experiments where experiment_id = ?"
 THIS_RUN = "select lifecycle_stage from runs where run_uuid = ?"
+ACTIVE = f"""select mark.value, runs.run_uuid, artifact_uri, start_time, status, coalesce(owner.value, ''), heartbeat.value
+    from tags mark join runs on runs.run_uuid = mark.run_uuid
+    left join tags owner on owner.run_uuid = runs.run_uuid and owner.key = '{OWNER}'
+    left join tags heartbeat on heartbeat.run_uuid = runs.run_uuid and heartbeat.key = '{HEARTBEAT}'
+    where mark.key = '{FINGERPRINT}' and experiment_id = ? and lifecycle_stage = 'active' and mark.value in ({{}})
+    order by start_time, runs.run_uuid"""  # noqa: S608 (nothing of a user's)
+OPEN_AGAIN = "update runs set status = 'RUNNING', end_time = null where run_uuid = ?"
+FORGIVE = f"delete from tags where run_uuid = ? and (key = '{ERROR}' or key = '{NOTE}' and value like '{ABORTED}%')"  # noqa: S608
+RETIRE = f"""update runs set lifecycle_stage = 'deleted', deleted_time = ?
+    where experiment_id = ? and run_uuid != ? and status = 'FINISHED' and lifecycle_stage = 'active'
+    and run_uuid in (select run_uuid from tags where key = '{FINGERPRINT}' and value = ?)"""  # noqa: S608
 THIS_DATASET = "select dataset_uuid from datasets where experiment_id = ? and name = ? and digest = ?"
 
 KEEP = "on conflict do nothing"
@@ -62,6 +75,14 @@ class Work:
 
     write: Callable[[Connection], None]
     points: int = 0
+
+
+class Made(NamedTuple):
+    """A run to be inserted."""
+
+    run: NewRun
+    run_id: str
+    artifacts: str  # their URI
 
 
 class Waiting(threading.local):
@@ -89,28 +110,51 @@ class Database:
         return cls(engine) if len(revisions) == 1 and revisions[0] in REVISIONS else None
 
     def create(self, run: NewRun) -> tuple[str, str]:
-        run_id, folder = uuid4().hex, self._folder(run.experiment_id)
-        artifacts = f"{folder}/{run_id}/artifacts"
+        made = self._made(run)
+        self._write(Work(partial(_make, [made])))
+        return made.run_id, made.artifacts
 
+    def claim(self, runs: Sequence[NewRun], *, anew: bool = False) -> list[Held]:
+        """In one transaction: of all processes that claim a run, one gets it."""
+        lives = cache(alive)
+        held, made, again = [], [], []
+        with self._transaction() as connection:
+            known = _known(connection, runs)
+            for run in runs:
+                it = judged(known[run.fingerprint], run.tags[OWNER], lives, anew=anew)
+                if it is None:
+                    made.append(self._made(run))
+                    it = Held("new", made[-1].run_id, made[-1].artifacts, run.start)
+                    known[run.fingerprint].append(Known(it.run_id, it.artifacts, it.start, "RUNNING", run.tags[OWNER], run.tags[HEARTBEAT]))
+                elif it.state == "continued":
+                    again.append((it.run_id, run.marks))
+                held.append(it)
+            if made:
+                _make(made, connection)
+            for run_id, marks in again:
+                _open_again(run_id, marks, connection)
+        return held
+
+    def reopen(self, run_id: str, tags: Mapping[str, str]) -> None:
+        self._write(Work(partial(_open_again, run_id, tags)))
+
+    def retire(self, experiment_id: str, fingerprint: str, keep: str) -> None:
         def write(connection: Connection) -> None:
-            _check(connection, EXPERIMENT, int(run.experiment_id))
-            user = run.tags.get("mlflow.user", "unknown")
-            row = (run_id, run.name, "UNKNOWN", "", "", user, "RUNNING", run.start, "", "active", artifacts, int(run.experiment_id))
-            _insert(connection, RUN, [row])
-            _insert(connection, TAG, [(key, value, run_id) for key, value in run.tags.items()])
-            _insert(connection, PARAMETER, [(key, value, run_id) for key, value in run.parameters.items()])
-            _insert_input(connection, run, run_id)
+            connection.exec_driver_sql(RETIRE, (_now(), int(experiment_id), keep, fingerprint))
 
         self._write(Work(write))
-        return run_id, artifacts
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection to which the tables stay as they are."""
         with self.engine.connect() as connection:
-            connection.exec_driver_sql(f"pragma busy_timeout = {1000 * PATIENCE}")
+            connection.exec_driver_sql(f"pragma busy_timeout = {round(1000 * PATIENCE)}")
             connection.exec_driver_sql("begin")
             yield connection
+
+    def _made(self, run: NewRun) -> Made:
+        run_id = uuid4().hex
+        return Made(run, run_id, f"{self._folder(run.experiment_id)}/{run_id}/artifacts")
 
     def _folder(self, experiment_id: str) -> str:
         if experiment_id not in self.folders:
@@ -180,7 +224,7 @@ class Database:
     def _transaction(self) -> Iterator[Connection]:
         """A transaction that has the database to itself from its start: one that began by reading might have to give up half-way."""
         with self._turn(), self.engine.connect() as connection:
-            connection.exec_driver_sql(f"pragma busy_timeout = {1000 * PATIENCE}")  # MLflow sets its own again
+            connection.exec_driver_sql(f"pragma busy_timeout = {round(1000 * PATIENCE)}")  # MLflow sets its own again
             connection.exec_driver_sql("pragma foreign_keys = on")
             connection.exec_driver_sql("begin immediate")
             yield connection
@@ -194,21 +238,60 @@ def _check(connection: Connection, lookup: str, key: object) -> None:
         raise MlflowException(f"{lookup.split()[3].removesuffix('s')} {key} {'is not there' if stage is None else 'is in the bin'}")
 
 
+def _make(made: Sequence[Made], connection: Connection) -> None:
+    """Runs of one experiment."""
+    experiment = int(made[0].run.experiment_id)
+    _check(connection, EXPERIMENT, experiment)
+    _insert(connection, RUN, [_row(it, experiment) for it in made])
+    _insert(connection, TAG, [(key, value, it.run_id) for it in made for key, value in it.run.tags.items()])
+    _insert(connection, PARAMETER, [(key, value, it.run_id) for it in made for key, value in it.run.parameters.items()])
+    _insert_inputs(connection, made, experiment)
+
+
+def _row(it: Made, experiment: int) -> tuple[Any, ...]:
+    run, user = it.run, it.run.tags.get("mlflow.user", "unknown")
+    return it.run_id, run.name, "UNKNOWN", "", "", user, "RUNNING", run.start, "", "active", it.artifacts, experiment
+
+
+def _known(connection: Connection, runs: Sequence[NewRun]) -> dict[str, list[Known]]:
+    """Of each fingerprint the active runs, the oldest first."""
+    found: dict[str, list[Known]] = {run.fingerprint: [] for run in runs}
+    fingerprints = list(found)
+    for first in range(0, len(fingerprints), ROWS):
+        part = fingerprints[first : first + ROWS]
+        statement = ACTIVE.format(", ".join("?" * len(part)))
+        for fingerprint, *row in connection.exec_driver_sql(statement, (int(runs[0].experiment_id), *part)):
+            found[fingerprint].append(Known(*row))
+    return found
+
+
+def _open_again(run_id: str, tags: Mapping[str, str], connection: Connection) -> None:
+    _check(connection, THIS_RUN, run_id)
+    connection.exec_driver_sql(FORGIVE, (run_id,))
+    connection.exec_driver_sql(OPEN_AGAIN, (run_id,))
+    _set(connection, run_id, tags, None)
+
+
+def _now() -> int:
+    """Ms since 1970."""
+    return time.time_ns() // 1_000_000
+
+
 def _set(connection: Connection, run_id: str, tags: Mapping[str, str], status: str | None) -> None:
     _insert(connection, TAG, [(key, value, run_id) for key, value in tags.items()], REPLACE)
     if status is not None:
-        now = time.time_ns() // 1_000_000
-        connection.exec_driver_sql("update runs set status = ?, end_time = ? where run_uuid = ?", (status, now, run_id))
+        connection.exec_driver_sql("update runs set status = ?, end_time = ? where run_uuid = ?", (status, _now(), run_id))
 
 
-def _insert_input(connection: Connection, run: NewRun, run_id: str) -> None:
-    """The run's data set, which many runs of an experiment share."""
-    data, experiment, input_id = run.data.dataset, int(run.experiment_id), uuid4().hex
-    told = (data.name, data.digest, data.source_type, data.source, data.schema, data.profile)
-    _insert(connection, DATASET, [(uuid4().hex, experiment, *told)], KEEP)
-    dataset = connection.exec_driver_sql(THIS_DATASET, (experiment, data.name, data.digest)).scalar_one()
-    _insert(connection, INPUT, [(input_id, "DATASET", dataset, "RUN", run_id)])
-    _insert(connection, INPUT_TAG, [(input_id, tag.key, tag.value) for tag in run.data.tags])
+def _insert_inputs(connection: Connection, made: Sequence[Made], experiment: int) -> None:
+    """The runs' data sets, which many runs of an experiment share."""
+    datasets = {(it.name, it.digest): it for it in (each.run.data.dataset for each in made)}
+    told = [(uuid4().hex, experiment, it.name, it.digest, it.source_type, it.source, it.schema, it.profile) for it in datasets.values()]
+    _insert(connection, DATASET, told, KEEP)
+    ids = {key: connection.exec_driver_sql(THIS_DATASET, (experiment, *key)).scalar_one() for key in datasets}
+    inputs = [(uuid4().hex, it.run_id, it.run.data) for it in made]
+    _insert(connection, INPUT, [(key, "DATASET", ids[data.dataset.name, data.dataset.digest], "RUN", run_id) for key, run_id, data in inputs])
+    _insert(connection, INPUT_TAG, [(key, tag.key, tag.value) for key, _, data in inputs for tag in data.tags])
 
 
 def _insert_points(connection: Connection, run_id: str, points: Points) -> None:

@@ -18,39 +18,57 @@ from bpexp.tracking.database import Database
 from bpexp.tracking.notes import Ended
 from bpexp.tracking.store import Store, search, summary
 
-__all__ = ["Finished", "ended", "everything", "finished"]
+__all__ = ["Done", "ended", "everything", "left", "newest"]
 
 IDS = 1000  # in a statement
 SUMMARY = "and key glob 'summary/*'"  # of the metrics, those that are no curves
 OLDEST_FIRST = "order by start_time, run_uuid"
 ALL = f"select run_uuid from runs where experiment_id = ? and lifecycle_stage = 'active' {OLDEST_FIRST}"  # noqa: S608 (nothing of a user's)
-DONE = f"""select value, run_uuid from tags join runs using (run_uuid)
-    where key = 'bpexp.fingerprint' and experiment_id = ? and status = 'FINISHED' and lifecycle_stage = 'active' {OLDEST_FIRST}"""  # noqa: S608
+MARKED = f"""select value, run_uuid from tags join runs using (run_uuid)
+    where key = 'bpexp.fingerprint' and experiment_id = ? and ? in (status, '') and lifecycle_stage = 'active' {OLDEST_FIRST}"""  # noqa: S608
 
 
 @dataclass(frozen=True)
-class Finished:
-    """A run that need not be run again, and what its numbers were computed with (`bpexp.experiment.numerics`)."""
+class Done:
+    """A run that has come to its end before, or failed, and what its numbers were computed with (`bpexp.experiment.numerics`)."""
 
     run: Ended
+    failed: bool
+    error: str
     numerics: str
 
-    def named(self, name: str) -> "Finished":
+    def named(self, name: str) -> "Done":
         return replace(self, run=replace(self.run, name=name))
 
 
-def finished(store: Store, fingerprints: Collection[str]) -> dict[str, Finished]:
-    """Of each fingerprint that belongs to a FINISHED run of the store's experiment, trained, stuck or diverged: the newest such run."""
+def left(store: Store, fingerprints: Collection[str], *, resume: bool, rerun: str | None) -> dict[str, Done]:
+    """Of each fingerprint that the store's experiment has a FINISHED run of, trained, stuck, untrained or diverged, the newest such run, else the
+    newest that FAILED: those that are left as they are (`resume`, `rerun`: the keys of the configuration).
+    """
+    if not resume or rerun == "all":
+        return {}
+    found = newest(store, fingerprints, "FAILED") | newest(store, fingerprints, "FINISHED")
+    known = {key: _done(run) for key, run in found.items()}
+    return {key: it for key, it in known.items() if rerun != ("failed" if it.failed else it.run.outcome)}
+
+
+def newest(store: Store, fingerprints: Collection[str], status: str = "") -> dict[str, Run]:
+    """Of each fingerprint that belongs to an active run of the store's experiment, one of this status where one is given: the newest such run."""
     database = Database.of(store.client)
     if database is None:
-        condition = "attributes.status = 'FINISHED' and tags.bpexp.kind = 'run'"
+        condition = "tags.bpexp.kind = 'run'" + (f" and attributes.status = '{status}'" if status else "")
         runs = [run for run in search(store.client, store.experiment_id, condition) if run.data.tags.get("bpexp.fingerprint") in fingerprints]
     else:
         with database.reading() as connection:
-            rows = connection.exec_driver_sql(DONE, (int(store.experiment_id),))
-            newest = {fingerprint: run_id for fingerprint, run_id in rows if fingerprint in fingerprints}
-            runs = _runs(connection, store.experiment_id, list(newest.values()))
-    return {run.data.tags["bpexp.fingerprint"]: Finished(ended(run), run.data.tags.get("bpexp.numerics", "")) for run in runs}
+            rows = connection.exec_driver_sql(MARKED, (int(store.experiment_id), status))
+            found = {fingerprint: run_id for fingerprint, run_id in rows if fingerprint in fingerprints}
+            runs = _runs(connection, store.experiment_id, list(found.values()))
+    return {run.data.tags["bpexp.fingerprint"]: run for run in runs}
+
+
+def _done(run: Run) -> Done:
+    tags = run.data.tags
+    return Done(ended(run), run.info.status == "FAILED", tags.get("bpexp.error", ""), tags.get("bpexp.numerics", ""))
 
 
 def everything(client: MlflowClient, experiment_id: str) -> list[Run]:

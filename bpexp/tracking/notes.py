@@ -10,9 +10,10 @@ import numpy as np
 from bpexp.config import RunConfig
 from bpexp.core.records import Records
 
-__all__ = ["Ended", "Row", "markdown_table", "plain", "run_note", "table_row"]
+__all__ = ["ABORTED", "Ended", "Row", "aborted_note", "markdown_table", "plain", "run_note", "table_row"]
 
 Row = tuple[str, str, str, str, str]
+ABORTED = "This run was **"  # how the note of a run begins that did not come to its end
 HEAD: Row = ("run", "loss", "accuracy", "decades lost per layer", "outcome")
 
 
@@ -29,6 +30,10 @@ class Ended:
 def run_note(config: RunConfig, records: Records) -> str:
     """Two sentences: what became of the loss, and what became of the gradient."""
     return f"{_loss_sentence(config, records)} {_gradient_sentence(records)}"
+
+
+def aborted_note(status: str, told: str) -> str:
+    return f"{ABORTED}{status}**: {plain(told)}"
 
 
 def _loss_sentence(config: RunConfig, records: Records) -> str:

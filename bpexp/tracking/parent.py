@@ -1,67 +1,127 @@
-"""A sweep in MLflow: the parent of its runs, with a manifest that maps each job to a run."""
+"""A sweep in MLflow: the parent of its runs, with a manifest that maps each job to a run.
 
+The manifest is there from the start, so that of a sweep that was cut off one can tell what is missing.  Started again, a sweep goes on under the
+parent that it has.
+"""
+
+import hashlib
+import json
 import time
 from collections.abc import Mapping, Sequence, Sized
+from dataclasses import dataclass
 
 from mlflow.entities import Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from bpexp.masks import masked
-from bpexp.tracking.lookup import ended
+from bpexp.tracking.lookup import ended, newest
 from bpexp.tracking.notes import Ended, Row, markdown_table, plain, table_row
+from bpexp.tracking.owner import HEARTBEAT, OWNER, alive, marks
 from bpexp.tracking.sink import common_tags
 from bpexp.tracking.store import Store, search
 
-__all__ = ["MANIFEST", "SweepRun"]
+__all__ = ["MANIFEST", "Planned", "SweepRun", "rows", "working"]
 
 MANIFEST = "manifest.json"
 NOTE_LENGTH = 8000  # characters that MLflow takes
+SAME = "bpexp.sweep_fingerprint"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A job as it was asked for, and the run that it comes to: `x=1,1` is one run, listed twice."""
+
+    overrides: Sequence[str]
+    fingerprint: str
+    name: str  # of the run
 
 
 class SweepRun:
     """The parent run: opened before the first job, closed whatever happens."""
 
-    def __init__(self, store: Store, name: str, swept: Mapping[str, str]) -> None:
-        """`swept`: each swept key with the values it takes, as typed."""
+    def __init__(self, store: Store, name: str, swept: Mapping[str, str], planned: Sequence[Planned], run_id: str | None = None) -> None:
+        """`swept`: each swept key with the values it takes, as typed; `planned`: the jobs, in the order asked for.
+
+        The sweep is that of `run_id`.  Without one, a sweep of this name and these runs that no living process works at is opened again, else a new
+        one is made.
+        """
         self.store, self.name = store, name
-        tags = common_tags("sweep", name)
-        start = time.time_ns() // 1_000_000
-        self.run_id: str = store.client.create_run(store.experiment_id, start, tags, name).info.run_id
-        params = [Param(key, values) for key, values in swept.items()]
-        store.client.log_batch(self.run_id, params=params, tags=[RunTag("bpexp.sweep", self.run_id)])
+        text = json.dumps([name, sorted({job.fingerprint for job in planned})])
+        same = hashlib.sha256(text.encode()).hexdigest()[:16]
+        self.run_id = run_id or _open_again(store, same) or _make(store, name, swept, same)
+        self.plan(planned)
 
-    def close(self, status: str, jobs: Sequence[Sequence[str]], run_of_job: Sequence[int], runs: Mapping[int, Ended] | None = None) -> list[Row]:
-        """Write the manifest (job -> overrides, run id), the note and the status; return the table's rows, one per job.
+    def plan(self, planned: Sequence[Planned]) -> None:
+        """Write the manifest of these jobs, none of whose runs is known yet."""
+        self.planned = planned
+        self._list({})
 
-        `jobs` are the overrides of each job, in the order asked for; `run_of_job` says which of the launched runs is whose: `x=1,1` is one
-        run, listed twice.  `runs` tells of each run by its number; the store is asked where one is missing, which takes 2 ms a run and more.
+    def close(self, status: str, runs: Mapping[str, Ended]) -> list[Row]:
+        """Write the manifest with the runs' ids, the note and the status; return the table's rows, one per job.
+
+        `runs` tells of each run by its fingerprint; the store is asked where one is missing or has no id yet, which takes 2 ms a run and more.
         """
         client = self.store.client
-        runs = dict(runs or {})
-        if not set(run_of_job) <= set(runs):
-            runs = {int(run.data.tags["bpexp.job"]): ended(run) for run in children(self.store, self.run_id)} | runs
-        missing = "not started" if status == "KILLED" else "failed"  # a job that failed before its run was made
-        rows, listed = [], []
-        for words, number in zip(jobs, run_of_job, strict=True):
-            run = runs.get(number)
-            rows.append(table_row(run.name, run.summary, run.outcome) if run else table_row(" ".join(words), {}, missing))
-            listed.append({"overrides": list(words), "run_id": run.run_id if run else None})
-        note = f"{_counted(jobs, 'job')}, {_counted(runs, 'run')}: {plain(self.name)}.\n\n{markdown_table(rows)}"
+        if unknown := {job.fingerprint for job in self.planned} - {key for key, run in runs.items() if run.run_id}:
+            runs = dict(runs) | {key: ended(run) for key, run in newest(self.store, unknown).items()}
+        found = rows(self.planned, runs, status)
+        note = f"{_counted(self.planned, 'job')}, {_counted(runs, 'run')}: {plain(self.name)}.\n\n{markdown_table(found)}"
         tags = {"mlflow.note.content": note[:NOTE_LENGTH]}
-        try:
-            client.log_dict(self.run_id, {"sweep": self.name, "jobs": listed}, MANIFEST)
-        except (OSError, MlflowException) as error:  # the runs are there all the same: the sweep must not stay open for it
-            status, tags["bpexp.error"] = "FAILED", f"{MANIFEST} could not be written: {masked(str(error)).splitlines()[0]}"
+        if error := self._list(runs):  # the runs are there all the same: the sweep must not stay open for it
+            status, tags["bpexp.error"] = "FAILED", error
         client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
         client.set_terminated(self.run_id, status)
-        return rows
+        return found
+
+    def _list(self, runs: Mapping[str, Ended]) -> str:
+        """Write the manifest; why that could not be, where it could not."""
+        ids = {fingerprint: run.run_id or None for fingerprint, run in runs.items()}  # one that waits has none yet
+        jobs = [
+            {"overrides": list(job.overrides), "fingerprint": job.fingerprint, "name": job.name, "run_id": ids.get(job.fingerprint)}
+            for job in self.planned
+        ]
+        try:
+            self.store.client.log_dict(self.run_id, {"sweep": self.name, "jobs": jobs}, MANIFEST)
+        except (OSError, MlflowException) as error:
+            return f"{MANIFEST} could not be written: {masked(str(error)).splitlines()[0]}"
+        return ""
+
+
+def rows(planned: Sequence[Planned], runs: Mapping[str, Ended], status: str) -> list[Row]:
+    """A row per job, of a sweep that ended with this status; `runs`: by their fingerprints."""
+    missing = "not started" if status == "KILLED" else "failed"  # a job that failed before its run was made
+    found = [(job, runs.get(job.fingerprint)) for job in planned]
+    return [table_row(job.name, run.summary, run.outcome) if run else table_row(job.name, {}, missing) for job, run in found]
+
+
+def working(head: Run, nets: Sequence[Run]) -> bool:
+    """Whether a living process works at a sweep.  Nobody renews a parent's heartbeat: its runs' (among `nets`) counts for it."""
+    ours = [run.data.tags for run in nets if run.data.tags.get("mlflow.parentRunId") == head.info.run_id]
+    heard = [tags[HEARTBEAT] for tags in [head.data.tags, *ours] if HEARTBEAT in tags]
+    return head.info.status == "RUNNING" and alive(head.data.tags.get(OWNER, ""), max(heard, default=None))
+
+
+def _open_again(store: Store, same: str) -> str | None:
+    """The newest sweep of this fingerprint, if nobody works at it; of two processes that open it in the same moment, the last keeps it."""
+    found = list(search(store.client, store.experiment_id, f"tags.{SAME} = '{same}'"))
+    if not found:
+        return None
+    head, tags = found[-1], marks()
+    run_id = str(head.info.run_id)
+    nets = search(store.client, store.experiment_id, f"tags.mlflow.parentRunId = '{run_id}' and attributes.status = 'RUNNING'")
+    if head.data.tags.get(OWNER) != tags[OWNER] and working(head, list(nets)):  # one that waited twice is opened twice, by its sender
+        return None
+    store.backend.reopen(run_id, tags)
+    return run_id if store.client.get_run(run_id).data.tags[OWNER] == tags[OWNER] else None
+
+
+def _make(store: Store, name: str, swept: Mapping[str, str], same: str) -> str:
+    tags = common_tags("sweep", name) | {SAME: same} | marks()
+    run_id = str(store.client.create_run(store.experiment_id, time.time_ns() // 1_000_000, tags, name).info.run_id)
+    params = [Param(key, values) for key, values in swept.items()]
+    store.client.log_batch(run_id, params=params, tags=[RunTag("bpexp.sweep", run_id)])
+    return run_id
 
 
 def _counted(things: Sized, noun: str) -> str:
     return f"{len(things)} {noun}{'' if len(things) == 1 else 's'}"
-
-
-def children(store: Store, parent: str) -> list[Run]:
-    """The runs filed under a parent, in the order of their jobs."""
-    found = search(store.client, store.experiment_id, f"tags.mlflow.parentRunId = '{parent}'")
-    return sorted(found, key=lambda run: int(run.data.tags.get("bpexp.job", 0)))

@@ -13,6 +13,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,12 @@ from bpexp.core.jacobians import SPECTRUM
 from bpexp.core.probes import PROBES
 from bpexp.masks import masked
 from bpexp.tracking.lookup import everything
+from bpexp.tracking.owner import HEARTBEAT
 from bpexp.tracking.parent import MANIFEST
-from bpexp.tracking.store import exists, few_retries, reason, resolve, summary, unfit
+from bpexp.tracking.store import exists, hastily, resolve, summary, unfit
+from bpexp.tracking.trouble import reason
 
-__all__ = ["FRAMES", "NoRunsError", "Runs", "configuration", "experiment_in", "load_runs"]
+__all__ = ["FRAMES", "NoRunsError", "Runs", "Stored", "configuration", "experiment_in", "is_sweep", "load_runs", "read"]
 
 FRAMES = {  # each with its columns; a run's are in its artifact NAME.parquet
     "curves": ("step", "loss_train", "loss_train_full", "loss_test", "accuracy_train", "accuracy_test"),
@@ -81,19 +84,100 @@ def load_runs(sweep: str | None = None, uri: str | None = None, experiment: str 
     """
     if isinstance(frames, str) or not set(frames) <= set(FRAMES):
         raise ValueError(f"frames={frames!r}: must be some of {', '.join(FRAMES)}, such as ('curves',) or ()")
-    where = resolve(uri)
-    client, found = experiment_in(where, experiment)
-    with _readable(where):
-        runs = everything(client, found)
-    head, members = _select(client, runs, sweep)
+    stored = read(uri, experiment)
+    head = stored.head(sweep)
+    members = stored.members(head)
+    if not members:
+        raise NoRunsError(f"sweep={stored.name(head)}: has no runs")
     holders = {name: members if name in frames else [] for name in FRAMES}
     holders["spectra"] = [run for run in holders["spectra"] if SPECTRUM in run.data.params.get("probes", "")]
     frame = pd.DataFrame([_row(run) for run in members]).astype({"diverged_at": "Int64"})
     if "seed" not in frame:
         raise NoRunsError(f"experiment={experiment}: its runs have lost their parameters, or are none of bpexp's")
-    curves, layers, spectra = (_read(where, holders[name], name) for name in FRAMES)
-    name = head.info.run_name if head else experiment
-    return Runs(frame, curves, layers, head.info.run_id if head else None, str(name), found, spectra)
+    curves, layers, spectra = (_read(stored.uri, holders[name], name) for name in FRAMES)
+    return Runs(frame, curves, layers, head.info.run_id if head else None, stored.name(head), stored.experiment_id, spectra)
+
+
+def configuration(row: Mapping[Any, Any]) -> RunConfig:
+    """A row of `Runs.runs` as the configuration that it was; what a run of an older version does not tell takes its default."""
+    told = {key: row[key] for key in untracked(RunConfig()) if key in row and not pd.isna(row[key])}
+    return parse(RunConfig, nested({key: _of_frame(key, value) for key, value in told.items()}))
+
+
+def _of_frame(key: str, value: Any) -> Any:
+    """A value as the configuration had it: a column of a frame makes floats of whole numbers where it has gaps, and holds lists as texts."""
+    if isinstance(value, str) and value.startswith("["):
+        return [name for name in value.strip("[]").split(",") if name]
+    plain = value.item() if hasattr(value, "item") else value
+    return int(plain) if isinstance(plain, float) and takes_whole(key) else plain
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An experiment as a store holds it; its runs without their curves, the oldest first."""
+
+    uri: str
+    client: MlflowClient
+    experiment: str
+    experiment_id: str
+    runs: list[Run]
+
+    @cached_property
+    def nets(self) -> list[Run]:
+        """The runs that are no sweeps."""
+        return [run for run in self.runs if not is_sweep(run)]
+
+    def name(self, head: Run | None) -> str:
+        return str(head.info.run_name) if head else self.experiment
+
+    def head(self, sweep: str | None) -> Run | None:
+        """The sweep or run that is meant; None for all of them.  Raises `NoRunsError`."""
+        if not self.runs:
+            raise NoRunsError("the experiment has no runs yet; `python -m bpexp -m depth=10,50,100` makes some")
+        if sweep is None:
+            return None
+        named = self.runs if sweep == "latest" else [run for run in self.runs if sweep in (run.info.run_id, run.info.run_name)]
+        if not named:
+            known = [str(run.info.run_name) for run in self.runs if is_sweep(run)][-5:]
+            raise NoRunsError(f"sweep={sweep}: no sweep or run of this name or id; the newest sweeps: {', '.join(known) or 'none'}")
+        sweeps = [run for run in reversed(named) if is_sweep(run)]
+        return max(sweeps, key=_opened) if sweeps else named[-1]
+
+    def members(self, head: Run | None) -> list[Run]:
+        """The runs of nets that belong to a sweep; a run itself."""
+        if head is None:
+            return self.nets
+        if not is_sweep(head):
+            return [head]
+        found = [run for _, run in self.jobs(head) if run is not None]
+        return list({run.info.run_id: run for run in found}.values())
+
+    def jobs(self, head: Run) -> list[tuple[str, Run | None]]:
+        """The names of a sweep's jobs, each with its run: those of the manifest or, where there is none, the sweep's children.
+
+        A job whose run is not told, or is in the bin, has the newest one of its fingerprint.
+        """
+        ids = {run.info.run_id: run for run in self.nets}
+        marked = {run.data.tags.get("bpexp.fingerprint"): run for run in self.nets}
+        try:
+            if any(item.path == MANIFEST for item in self.client.list_artifacts(head.info.run_id)):
+                listed = json.loads(Path(self.client.download_artifacts(head.info.run_id, MANIFEST)).read_text(encoding="utf-8"))["jobs"]
+                names = [job.get("name") or " ".join(job["overrides"]) for job in listed]
+                return [(name, ids.get(job["run_id"]) or marked.get(job.get("fingerprint", ""))) for name, job in zip(names, listed, strict=True)]
+        except (MlflowException, OSError) as error:
+            raise NoRunsError(f"{MANIFEST} of sweep {head.info.run_id} can't be read ({reason(error)})") from None
+        except (AttributeError, LookupError, RecursionError, TypeError, ValueError):
+            raise NoRunsError(f"{MANIFEST} of sweep {head.info.run_id} is damaged: it must list jobs, each with its run_id") from None
+        children = [run for run in self.nets if run.data.tags.get("mlflow.parentRunId") == head.info.run_id]
+        return [(str(run.info.run_name), run) for run in sorted(children, key=lambda run: _whole(run, "bpexp.job") or 0)]
+
+
+def read(uri: str | None, experiment: str) -> Stored:
+    """All of an experiment.  Raises `NoRunsError` where there is none."""
+    where = resolve(uri)
+    client, found = experiment_in(where, experiment)
+    with _readable(where):
+        return Stored(where, client, experiment, found, everything(client, found))
 
 
 def experiment_in(where: str, experiment: str) -> tuple[MlflowClient, str]:
@@ -113,64 +197,20 @@ def experiment_in(where: str, experiment: str) -> tuple[MlflowClient, str]:
 @contextmanager
 def _readable(where: str) -> Iterator[None]:
     try:
-        with few_retries():
+        with hastily():
             yield
     except Exception as error:  # what MLflow makes of rows that it has not written may end in anything
         raise NoRunsError(f"uri={where}: can't be read ({reason(error)})") from None
 
 
-def configuration(row: Mapping[Any, Any]) -> RunConfig:
-    """A row of `Runs.runs` as the configuration that it was; what a run of an older version does not tell takes its default."""
-    told = {key: row[key] for key in untracked(RunConfig()) if key in row and not pd.isna(row[key])}
-    return parse(RunConfig, nested({key: _of_frame(key, value) for key, value in told.items()}))
-
-
-def _of_frame(key: str, value: Any) -> Any:
-    """A value as the configuration had it: a column of a frame makes floats of whole numbers where it has gaps, and holds lists as texts."""
-    if isinstance(value, str) and value.startswith("["):
-        return [name for name in value.strip("[]").split(",") if name]
-    plain = value.item() if hasattr(value, "item") else value
-    return int(plain) if isinstance(plain, float) and takes_whole(key) else plain
-
-
-def _is_sweep(run: Run) -> bool:
+def is_sweep(run: Run) -> bool:
     return run.data.tags.get("bpexp.kind") == "sweep"
 
 
-def _select(client: MlflowClient, runs: Sequence[Run], sweep: str | None) -> tuple[Run | None, list[Run]]:
-    """The run that was asked for, and the runs of nets that belong to it."""
-    nets = [run for run in runs if not _is_sweep(run)]
-    if not runs:
-        raise NoRunsError("the experiment has no runs yet; `python -m bpexp -m depth=10,50,100` makes some")
-    if sweep is None:
-        return None, nets
-    if sweep == "latest":
-        head = next(filter(_is_sweep, reversed(runs)), runs[-1])
-    else:
-        named = [run for run in runs if sweep in (run.info.run_id, run.info.run_name)]
-        if not named:
-            known = [str(run.info.run_name) for run in runs if _is_sweep(run)][-5:]
-            raise NoRunsError(f"sweep={sweep}: no sweep or run of this name or id; the newest sweeps: {', '.join(known) or 'none'}")
-        head = next(filter(_is_sweep, reversed(named)), named[-1])
-    members = _members(client, head, nets) if _is_sweep(head) else [head]
-    if not members:
-        raise NoRunsError(f"sweep={head.info.run_name}: has no runs")
-    return head, members
-
-
-def _members(client: MlflowClient, head: Run, nets: Sequence[Run]) -> list[Run]:
-    """A sweep is its manifest; where that is not written yet, its children."""
-    by_id = {run.info.run_id: run for run in nets}
-    try:
-        if any(item.path == MANIFEST for item in client.list_artifacts(head.info.run_id)):
-            jobs = json.loads(Path(client.download_artifacts(head.info.run_id, MANIFEST)).read_text(encoding="utf-8"))["jobs"]
-            return [by_id[run_id] for run_id in dict.fromkeys(job["run_id"] for job in jobs) if run_id in by_id]
-    except (MlflowException, OSError) as error:
-        raise NoRunsError(f"{MANIFEST} of sweep {head.info.run_id} can't be read ({reason(error)})") from None
-    except (LookupError, RecursionError, TypeError, ValueError):
-        raise NoRunsError(f"{MANIFEST} of sweep {head.info.run_id} is damaged: it must list jobs, each with its run_id") from None
-    children = [run for run in nets if run.data.tags.get("mlflow.parentRunId") == head.info.run_id]
-    return sorted(children, key=lambda run: _whole(run, "bpexp.job") or 0)
+def _opened(sweep: Run) -> float:
+    """Seconds from 1970 to when a sweep was started, or started again: a parent's heartbeat is of then."""
+    told = sweep.data.tags.get(HEARTBEAT)
+    return datetime.fromisoformat(told).timestamp() if told else sweep.info.start_time // 1000
 
 
 def _whole(run: Run, tag: str) -> int | None:
@@ -192,7 +232,7 @@ def _row(run: Run) -> dict[str, Any]:
             "diverged_at": _whole(run, "bpexp.diverged_at"),
             "fingerprint": tags.get("bpexp.fingerprint"),
             "start_time": pd.Timestamp(int(info.start_time), unit="ms", tz="UTC"),
-            "seconds": (info.end_time - info.start_time) / 1000 if info.end_time else None,
+            "seconds": (info.end_time - info.start_time) / 1000 if info.end_time and info.status != "RUNNING" else None,
             "error": tags.get("bpexp.error"),
         }
         row |= {key: _typed(run.data.params[key]) for key in keys(RunConfig) if key in run.data.params}

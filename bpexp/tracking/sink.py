@@ -4,11 +4,11 @@ import getpass
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlparse
 
 import numpy as np
@@ -24,12 +24,13 @@ from bpexp.config import RunConfig, untracked, written
 from bpexp.core.records import Records
 from bpexp.experiment import Run, numerics
 from bpexp.masks import masked
-from bpexp.tracking.backend import NewRun
-from bpexp.tracking.notes import plain, run_note
+from bpexp.tracking.backend import Held, NewRun
+from bpexp.tracking.notes import aborted_note, run_note
+from bpexp.tracking.owner import marks
 from bpexp.tracking.points import Points, profiles, series, single
 from bpexp.tracking.store import Store
 
-__all__ = ["MlflowSink", "common_tags", "run_name"]
+__all__ = ["Ending", "MlflowSink", "claim", "common_tags", "new_run", "run_name"]
 
 ENDED = {KeyboardInterrupt: "KILLED", SystemExit: "KILLED"}
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # PyYAML may be built without libyaml
@@ -64,6 +65,40 @@ def _commit() -> str | None:
         return None
 
 
+def new_run(run: Run, experiment_id: str, job: int) -> NewRun:
+    """A run as MLflow is told of it before it has trained: name, parameters, tags and data set."""
+    config = run.config
+    name = config.tracking.run_name or run_name(config)
+    tags = common_tags("run", name) | {"bpexp.fingerprint": run.fingerprint, "bpexp.engine": config.engine, "bpexp.job": str(job)} | marks()
+    if config.tracking.parent:
+        tags |= {"mlflow.parentRunId": config.tracking.parent, "bpexp.sweep": config.tracking.parent}
+    parameters = {key: written(value) for key, value in untracked(config).items()}
+    return NewRun(experiment_id, name, time.time_ns() // 1_000_000, tags, parameters, _dataset(run))
+
+
+def claim(sinks: Sequence["MlflowSink"], runs: Sequence[Run], *, anew: bool = False) -> list[Held]:
+    """Open the sinks of runs that no other process trains and that are not finished (`Backend.claim`); sinks of one store."""
+    store = sinks[0].store
+    held = store.backend.claim([new_run(run, store.experiment_id, sink.job) for run, sink in zip(runs, sinks, strict=True)], anew=anew)
+    for run, sink, it in zip(runs, sinks, held, strict=True):
+        if it.state in ("new", "continued"):
+            sink.take(run.config, it)
+    return held
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run ends that does not come to its end: KILLED where a user or a signal ended it, else FAILED; and why, in a line."""
+
+    status: str
+    told: str
+
+    @classmethod
+    def of(cls, error: BaseException) -> Self:
+        reason = f": {masked(str(error)).splitlines()[0][:500]}" if str(error) else ""
+        return cls(ENDED.get(type(error), "FAILED"), f"{type(error).__name__}{reason}")
+
+
 class MlflowSink:
     """One run in MLflow: opened, updated as often as one likes, closed or aborted."""
 
@@ -71,28 +106,29 @@ class MlflowSink:
         self.store, self.job = store, job
         self.run_id: str | None = None
         self.sent = -1  # the last step whose points are stored
+        self.points = 0  # sent in all
 
     def open(self, run: Run) -> None:
-        """Make the MLflow run, with its parameters, tags and data set."""
-        self.run, self.start = run, time.time_ns() // 1_000_000
-        config = run.config
-        name = config.tracking.run_name or run_name(config)
-        tags = common_tags("run", name) | {"bpexp.fingerprint": run.fingerprint, "bpexp.engine": run.config.engine, "bpexp.job": str(self.job)}
-        if config.tracking.parent:
-            tags |= {"mlflow.parentRunId": config.tracking.parent, "bpexp.sweep": config.tracking.parent}
-        parameters = {key: written(value) for key, value in untracked(config).items()}
-        new = NewRun(self.store.experiment_id, name, self.start, tags, parameters, _dataset(run))
-        self.run_id, self.artifacts = self.store.backend.create(new)
+        """Make the MLflow run, unless this sink has one (`claim`)."""
+        if self.run_id is None:
+            new = new_run(run, self.store.experiment_id, self.job)
+            run_id, artifacts = self.store.backend.create(new)
+            self.take(run.config, Held("new", run_id, artifacts, new.start))
+
+    def take(self, config: RunConfig, held: Held) -> None:
+        """Write to a run of this configuration that is there."""
+        self.config, self.start, self.run_id, self.artifacts = config, held.start, held.run_id, held.artifacts
 
     def update(self, records: Records) -> None:
-        """Send the points that are new."""
-        points = Points.of(series(records, self.run.config, self.sent), self.start)
-        self.store.backend.log(self._id, points, {})
+        """Send the points that are new, and that this process still trains."""
+        points = Points.of(series(records, self.config, self.sent), self.start)
+        self.store.backend.log(self._id, points, marks())
+        self.points += len(points)
         self.sent = int(records.curves["step"][-1])
 
     def close(self, records: Records, step_seconds: float) -> None:
         """Send what is left, the summary with the cost of a step, the artifacts and the outcome."""
-        config = self.run.config
+        config = self.config
         summary = records.summary | {"step_seconds": step_seconds}
         tags = {"bpexp.outcome": records.outcome, "mlflow.note.content": run_note(config, records)}
         if records.diverged_at is not None:
@@ -105,15 +141,16 @@ class MlflowSink:
             self.store.backend.log(self._id, points, tags)  # what was measured is kept
             raise
         self.store.backend.log(self._id, points, tags, "FINISHED")
+        self.points += len(points)
 
     def abort(self, error: BaseException) -> None:
-        """End the run as KILLED where a user or a signal ended it, else as FAILED, with the reason; a run that has ended stays as it is."""
-        if self.run_id is None:
-            return
-        status = ENDED.get(type(error), "FAILED")
-        reason = masked(str(error)).splitlines()[0][:500] if str(error) else ""
-        told = f"{type(error).__name__}: {reason}"
-        self.store.backend.end(self.run_id, {"bpexp.error": told, "mlflow.note.content": f"This run was **{status}**: {plain(told)}"}, status)
+        """End the run with the reason; a run that has ended stays as it is."""
+        if self.run_id is not None:
+            self.end(Ending.of(error))
+
+    def end(self, ending: Ending) -> None:
+        told, status = ending.told, ending.status
+        self.store.backend.end(self._id, {"bpexp.error": told, "mlflow.note.content": aborted_note(status, told)}, status)
 
     @property
     def _id(self) -> str:
@@ -125,10 +162,10 @@ class MlflowSink:
         if urlparse(self.artifacts).scheme in ("", "file"):
             folder = Path(LocalArtifactRepository(self.artifacts).artifact_dir)
             folder.mkdir(parents=True, exist_ok=True)
-            write_artifacts(folder, self.run.config, records)
+            write_artifacts(folder, self.config, records)
             return
         with tempfile.TemporaryDirectory() as temporary:
-            write_artifacts(Path(temporary), self.run.config, records)
+            write_artifacts(Path(temporary), self.config, records)
             self.store.client.log_artifacts(self._id, temporary)
 
 

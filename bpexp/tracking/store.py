@@ -28,8 +28,9 @@ from bpexp.config import ConfigError, Fault
 from bpexp.masks import masked
 from bpexp.tracking.backend import Backend, Client
 from bpexp.tracking.database import Database
+from bpexp.tracking.trouble import reason, trouble
 
-__all__ = ["Store", "connect", "exists", "few_retries", "reason", "resolve", "search", "summary", "unfit"]
+__all__ = ["HASTE", "Store", "connect", "exists", "hastily", "resolve", "search", "sqlite_file", "summary", "unfit"]
 
 SQLITE = "sqlite:///"
 PAGE = 1000  # runs that MLflow hands out at once
@@ -46,6 +47,8 @@ TABLES = {  # of MLflow's SQLite store since its first versions, and what we rea
     "latest_metrics": ("key", "value", "timestamp", "step", "is_nan", "run_uuid"),
 }
 CREATION_SECONDS = 120.0  # creating takes 2 to 6 s; a lock held longer means trouble
+# A call that is not answered in seconds is given up, not tried again: MLflow would take minutes.  To make a run twice would make two.
+HASTE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class Store:
         if isinstance(self.backend, Database):
             return None
         return (
-            f"bpexp: tracking.uri={masked(self.uri)}: points go through MLflow's client, some 10,000 a second; "
+            f"tracking.uri={masked(self.uri)}: points go through MLflow's client, some 10,000 a second; "
             "straight into a SQLite file with the tables of MLflow 3.17 they would go ten times as fast"
         )
 
@@ -76,19 +79,19 @@ def resolve(uri: str | None, folder: Path | None = None) -> str:
     if uri is None and folder is not None and "MLFLOW_TRACKING_URI" not in os.environ:
         uri = f"{SQLITE}mlflow.db"
     uri = uri or str(mlflow.get_tracking_uri())
-    path = _database(uri)
+    path = sqlite_file(uri)
     return uri if path is None else f"{SQLITE}{(folder or Path.cwd()) / path}"
 
 
 def exists(uri: str) -> bool:
     """Whether there is a store to read; looking creates none, nor does it add MLflow's tables to another's file."""
-    path = _database(uri)
+    path = sqlite_file(uri)
     return path is None or (path.exists() and not unfit(uri))
 
 
 def unfit(uri: str) -> str:
     """Why what lies at the place of a SQLite store is none, or none any more; empty where nothing is wrong, or nothing is there.  Changes nothing."""
-    path = _database(uri)
+    path = sqlite_file(uri)
     try:
         if path is None or not path.exists():
             return ""
@@ -111,33 +114,22 @@ def unfit(uri: str) -> str:
 
 def connect(uri: str, experiment: str) -> Store:
     """The store at a resolved URI with its experiment, both made if need be.  Raises `ConfigError` where that can't be."""
-    path = _database(uri)
+    path = sqlite_file(uri)
     _quiet()
     if damage := unfit(uri):
         raise _unopened(uri, damage)
     try:
-        with _lock(path), few_retries():
+        with _lock(path), hastily():
             if path is not None and not path.exists():
                 _create(path)
             client = MlflowClient(uri)
-            found = client.get_experiment_by_name(experiment)
-            if found is not None and found.lifecycle_stage != "active":
-                must = "this experiment is in the store's bin; `mlflow experiments restore` brings it back, or choose another name"
-                raise ConfigError([Fault("tracking.experiment", experiment, must)])
-            experiment_id = found.experiment_id if found else client.create_experiment(experiment)
-            return Store(client, uri, experiment_id, Database.of(client) or Client(client))
+            return Store(client, uri, _experiment(client, experiment), Database.of(client) or Client(client))
     except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:  # the last: a database's driver is not installed
-        raise _unopened(uri, reason(error)) from None
+        raise _unopened(uri, reason(error) + ("; offline=true trains without it" if trouble(error) else "")) from error
 
 
 def _unopened(uri: str, why: str) -> ConfigError:
     return ConfigError([Fault("tracking.uri", uri, f"must be a store that can be opened ({why})")])
-
-
-def reason(error: Exception) -> str:
-    """Why a store can't be used, in a line: the database driver's own words where there are some."""
-    words = masked(str(getattr(error, "orig", None) or error)).strip() or type(error).__name__
-    return words.splitlines()[0][:200]
 
 
 def search(client: MlflowClient, experiment_id: str, condition: str = "") -> Iterator[Run]:
@@ -157,7 +149,7 @@ def summary(run: Run) -> dict[str, float]:
     return {key.removeprefix(prefix): value for key, value in run.data.metrics.items() if key.startswith(prefix)}
 
 
-def _database(uri: str) -> Path | None:
+def sqlite_file(uri: str) -> Path | None:
     """The file of a SQLite store; None for all others."""
     return Path(unquote(uri.removeprefix(SQLITE))) if uri.startswith(SQLITE) else None
 
@@ -170,6 +162,21 @@ def _create(database: Path) -> None:
     unfinished.replace(database)
 
 
+def _experiment(client: MlflowClient, name: str) -> str:
+    """The id of an experiment, made if need be: of several processes that make it at a server, all but one are told that it is there."""
+    if client.get_experiment_by_name(name) is None:
+        try:
+            client.create_experiment(name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+    found = client.get_experiment_by_name(name)
+    if found is None or found.lifecycle_stage != "active":
+        must = "this experiment is in the store's bin; `mlflow experiments restore` brings it back, or choose another name"
+        raise ConfigError([Fault("tracking.experiment", name, must)])
+    return str(found.experiment_id)
+
+
 def _lock(database: Path | None) -> FileLock | nullcontext[None]:
     if database is None:
         return nullcontext()
@@ -178,15 +185,14 @@ def _lock(database: Path | None) -> FileLock | nullcontext[None]:
 
 
 @contextmanager
-def few_retries() -> Iterator[None]:
+def hastily() -> Iterator[None]:
     """A server that is not there should be told of in seconds, not after MLflow's minutes of trying."""
-    name = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
-    before = os.environ.get(name)
-    os.environ[name] = before or "1"
+    mine = {name: value for name, value in HASTE.items() if not os.environ.get(name)}
+    os.environ.update(mine)
     try:
         yield
     finally:
-        if before is None:
+        for name in mine:
             del os.environ[name]
 
 
@@ -194,4 +200,5 @@ def _quiet() -> None:
     """Creating a database is no news: MLflow and alembic would tell it in a hundred lines."""
     for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # a database's error with its traceback; it is raised as well
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # "Retrying …"; what fails in the end is raised

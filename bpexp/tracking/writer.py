@@ -1,57 +1,85 @@
-"""Sinks that write while their runs go on training.
+"""A thread that tells a store of runs while they go on training.
 
-A thread makes the sinks' calls, in the order in which they came; whoever trains goes on at once, whatever the store's speed.  Records are
-cumulative: an update that still waits is dropped when its run sends more, so that no run has more than one waiting, and no run is opened while
-too much waits.  An error of the store ends the open runs and is raised where the training next calls, or at the end.
+Whoever trains goes on at once, whatever the store's speed and whether it is there.  Accounts are cumulative: of those of a run that wait only the
+newest is kept.  A store that is away is tried again every few seconds and once more at the end; what it has not been told by then goes into the
+spool.  An error of one run ends that run alone.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
 from threading import Condition, Thread
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-from bpexp.core.records import Columns, Records
-from bpexp.experiment import Run, Sink
+from bpexp.config import RunConfig
+from bpexp.experiment import Run
+from bpexp.tracking.account import RunAccount
+from bpexp.tracking.backend import Held
+from bpexp.tracking.link import Link
+from bpexp.tracking.place import Place, state_folder
+from bpexp.tracking.sink import MlflowSink
+from bpexp.tracking.spool import Spool
+from bpexp.tracking.store import Store, connect
+from bpexp.tracking.tracked import Tracked
+from bpexp.tracking.trouble import AwayError, reason, trouble
 
-__all__ = ["Writer"]
+__all__ = ["Writer", "link_to"]
 
-FULL = 1 << 28  # bytes of records that may wait before another run is opened
+GRACE = 2.0  # seconds that an interruption leaves the store to be told of it
 
-
-@dataclass(frozen=True, eq=False)
-class Call:
-    """One of the methods of a sink, what it is given, and how many bytes that keeps."""
-
-    sink: Sink
-    method: str
-    arguments: tuple[Any, ...]
-    size: int = 0
-
-    def replaces(self, other: "Call") -> bool:
-        return other.sink is self.sink and other.method == "update" and self.method in ("update", "close")
+News = Sequence[tuple[Tracked, RunAccount]]
 
 
 class Writer:
-    """A context whose end waits until all is stored; `together` is entered around calls that were waiting side by side."""
+    """A context whose end waits until all is told or in the spool."""
 
-    def __init__(self, together: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
-        self.together = together
-        self.opened: list[Sink] = []  # and not ended: the thread's own
+    def __init__(self, link: Link, spool: Spool, *, anew: bool = False) -> None:
+        """`anew`: runs are made also where the store has finished ones of their fingerprints."""
+        self.link, self.spool, self.anew = link, spool, anew
         self.changed = Condition()  # guards all that follows
-        self.waiting: list[Call] = []
-        self.size = 0  # bytes that wait or are being written
+        self.tracked: list[Tracked] = []
         self.ending = self.ended = False
-        self.error: BaseException | None = None
-        self.thread = Thread(target=self._work, name="writer", daemon=True)  # whoever interrupts the wait for it twice is let go
+        self.error: BaseException | None = None  # a mistake of ours: those of the store are dealt with
+        self.thread = Thread(target=self._work, name="writer", daemon=True)  # a store that hangs must not hold up an interruption
 
-    def wrap(self, sink: Sink) -> Sink:
+    @classmethod
+    def to(cls, uri: str, config: RunConfig, cwd: Path, *, anew: bool = False) -> Self:
+        """Into the store at a resolved URI, for runs with this configuration's `tracking` and `offline`, typed in the folder `cwd`."""
+        place = Place(state_folder(uri, cwd, config.tracking.state), uri)
+        return cls(link_to(uri, config.tracking.experiment, offline=config.offline), Spool(place), anew=anew)
+
+    def sink(self, job: int = 0) -> Tracked:
         """A sink that leaves the work to this writer."""
-        return _Wrapped(self, sink)
+        self.tracked.append(Tracked(self.changed, job, anew=self.anew))
+        return self.tracked[-1]
+
+    def claim(self, sinks: Sequence[Tracked], runs: Sequence[Run]) -> list[Held] | None:
+        """What the store has of runs that are about to train (`Backend.claim`): those that are finished or busy need not.  None: it is away."""
+        for sink, run in zip(sinks, runs, strict=True):
+            sink.prepare(run)
+        try:
+            with self.link.attempt() as store:
+                return self._claim(store, sinks)
+        except AwayError:
+            return None
+
+    def retire(self, sinks: Sequence[Tracked]) -> None:
+        """Leave of each run that was made anew and has come to its end in the store the newest alone."""
+        try:
+            with self.link.attempt() as store:
+                for it in sinks:
+                    if it.sink is not None and it.account is not None and not (it.untold or it.failure):
+                        store.backend.retire(store.experiment_id, it.account.new.fingerprint, keep=str(it.sink.run_id))
+        except AwayError:
+            return
 
     def __enter__(self) -> Self:
-        self.thread.start()
+        try:
+            self.thread.start()
+        except RuntimeError as error:  # there is no memory for its stack
+            raise MemoryError(str(error)) from error
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -59,102 +87,115 @@ class Writer:
             self.ending = True
             self.changed.notify_all()
         try:
-            self._wait()
-        except BaseException as interruption:
-            self._fail(interruption)
-            self._wait()
+            self._wait(None if error is None or isinstance(error, Exception) else GRACE)
+        except BaseException:
+            self._wait(GRACE)
             raise
+        finally:
+            self._spool()
         if self.error is not None and error is None:
             raise self.error
 
-    def put(self, call: Call) -> None:
-        """Leave a call to the thread.  A run is opened when there is room; after an error the thread ends all runs by itself."""
-        with self.changed:
-            self.changed.wait_for(lambda: call.method != "open" or self.size < FULL or self.error is not None)
-            if self.error is not None:
-                if call.method == "abort":
-                    return
-                raise self.error
-            for old in filter(call.replaces, list(self.waiting)):
-                self.waiting.remove(old)
-                self.size -= old.size
-            self.waiting.append(call)
-            self.size += call.size
-            self.changed.notify_all()
-
-    def _wait(self) -> None:
+    def _wait(self, seconds: float | None) -> None:
         """For the thread's end; `Thread.join` forgets about the thread when it is interrupted."""
         with self.changed:
-            self.changed.wait_for(lambda: self.ended)
+            self.changed.wait_for(lambda: self.ended, seconds)
+
+    def _spool(self) -> None:
+        """Keep what the store was not told."""
+        for it in self.tracked:
+            if not it.untold or it.account is None:
+                continue
+            try:
+                self.spool.put(replace(it.account, run_id=None if it.sink is None else it.sink.run_id))
+                it.waits = True
+            except OSError as error:
+                it.failure = it.failure or f"{type(error).__name__}: {reason(error)}"
+
+    # ------------------------------------------------------------------------------------------ the thread
 
     def _work(self) -> None:
-        """The thread: make the calls that wait; after an error, end the runs that are open."""
         try:
-            while calls := self._take():
-                self._make(calls)
+            while news := self._news():
+                self._tell(news)
+            while (news := self._untold()) and self._tell(news):
+                pass
         except BaseException as error:  # raised again in the thread that trains
-            self._fail(error)
-        if self.error is not None:
-            with suppress(Exception), self.together():  # a store that failed may refuse this as well: its first error is the one to tell
-                for sink in self.opened:
-                    sink.abort(self.error)
+            self.error = error
         with self.changed:
             self.ended = True
             self.changed.notify_all()
 
-    def _take(self) -> list[Call]:
-        """All calls that wait; none at the end."""
+    def _news(self) -> News:
+        """What there is to tell, as soon as there is something and the store may be asked; nothing at the end."""
         with self.changed:
-            self.changed.wait_for(lambda: self.waiting or self.ending or self.error is not None)
-            calls, self.waiting = self.waiting, []
-            return calls if self.error is None else []
+            while not self.ending:
+                news, delay = self._untold(), self.link.delay
+                if news and delay == 0:
+                    return news
+                self.changed.wait(delay if news else None)
+            return []
 
-    def _make(self, calls: Sequence[Call]) -> None:
-        self.opened += [call.sink for call in calls if call.method == "open"]
-        with self.together():
-            for call in calls:
-                getattr(call.sink, call.method)(*call.arguments)
-        ended = [call.sink for call in calls if call.method in ("close", "abort")]
-        self.opened = [sink for sink in self.opened if sink not in ended]
+    def _untold(self) -> News:
         with self.changed:
-            self.size -= sum(call.size for call in calls)
-            self.changed.notify_all()
+            return [(it, it.account) for it in self.tracked if it.untold and not it.held_back and it.account is not None]
 
-    def _fail(self, error: BaseException) -> None:
+    def _tell(self, news: News) -> bool:
+        """Whether the store was there."""
+        try:
+            with self.link.attempt() as store:
+                self._claim(store, [it for it, _ in news if it.sink is None])
+                self._tell_together(store, [(it, it.sink, account) for it, account in news if it.sink is not None])
+        except AwayError:
+            return False
+        except Exception as error:  # the store refuses these runs
+            self._hold_back([it for it, _ in news if it.sink is None], error)
+        return True
+
+    def _claim(self, store: Store, sinks: Sequence[Tracked]) -> list[Held]:
+        accounts = [it.account for it in sinks if it.account is not None]
+        held = store.backend.claim([account.placed(store) for account in accounts], anew=self.anew) if accounts else []
         with self.changed:
-            self.error = self.error or error
-            self.changed.notify_all()
+            for it, its in zip(sinks, held, strict=True):
+                it.take(store, its)
+        return held
+
+    def _hold_back(self, sinks: Sequence[Tracked], error: Exception) -> None:
+        with self.changed:
+            for it in sinks:
+                it.held_back, it.remark = True, reason(error)
+
+    def _tell_together(self, store: Store, news: Sequence[tuple[Tracked, MlflowSink, RunAccount]]) -> None:
+        """In one go; where that fails, one by one, to see which it was.  What is told twice is stored once."""
+        try:
+            with store.backend.together():
+                for _, sink, account in news:
+                    account.tell(sink)
+        except Exception as error:
+            for _, sink, _ in news:
+                sink.sent = -1  # who knows
+            if trouble(error):
+                raise
+            for it, sink, account in news:
+                self._tell_alone(it, sink, account)
+        else:
+            for it, _, account in news:
+                it.told = account
+
+    def _tell_alone(self, it: Tracked, sink: MlflowSink, account: RunAccount) -> None:
+        try:
+            account.tell(sink)
+            it.told = account
+        except Exception as error:
+            if trouble(error):
+                raise
+            if it.failure:
+                self._hold_back([it], error)
+            else:
+                it.fail(error)
 
 
-class _Wrapped:
-    """A `Sink`."""
-
-    def __init__(self, writer: Writer, sink: Sink) -> None:
-        self.writer, self.sink = writer, sink
-
-    def open(self, run: Run) -> None:
-        self.writer.put(Call(self.sink, "open", (run,)))
-
-    def update(self, records: Records) -> None:
-        kept = _kept(records)
-        self.writer.put(Call(self.sink, "update", (kept,), _size(kept)))
-
-    def close(self, records: Records, step_seconds: float) -> None:
-        kept = _kept(records)
-        self.writer.put(Call(self.sink, "close", (kept, step_seconds), _size(kept)))
-
-    def abort(self, error: BaseException) -> None:
-        self.writer.put(Call(self.sink, "abort", (error,)))
-
-
-def _kept(records: Records) -> Records:
-    """Records that the training can't change any more: their columns are views into what it still writes to."""
-
-    def copied(columns: Columns) -> Columns:
-        return {name: column.copy() for name, column in columns.items()}
-
-    return replace(records, curves=copied(records.curves), layers=copied(records.layers))
-
-
-def _size(records: Records) -> int:
-    return sum(array.nbytes for part in (records.curves, records.layers, records.parameters, records.spectra) for array in part.values())
+@cache
+def link_to(uri: str, experiment: str, *, offline: bool) -> Link:
+    """A process's way to a store: one that is away is away for all of its stacks."""
+    return Link(None if offline else partial(connect, uri, experiment))

@@ -12,6 +12,7 @@ from pydantic import Strict
 
 from bpexp.cli import arguments, makeable, refuse
 from bpexp.config import ConfigError, Fault, Help, nearest
+from bpexp.stopping import INTERRUPTED, TERMINATED
 from bpexp.sweep.names import config_dir
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["VerifyConfig", "main"]
 
-INTERRUPTED, TERMINATED = 130, 143
 DESCRIPTION = """python -m bpexp.verify [NAME …] [--quick] [--config-dir DIR] [key=value …]
 
 Runs the studies of these names (none: all that claim something), judges their claims, and writes OUT/index.html and OUT/verdicts.json.

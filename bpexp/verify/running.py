@@ -52,7 +52,7 @@ def launch(studies: Mapping[str, Sequence[str]], place: Place) -> Iterator[Launc
 
 def _command(name: str, words: Sequence[str], place: Place) -> list[str]:
     own = ["--config-dir", str(place.folder)] if place.folder else []
-    filing = ["tracking.uri=null", f"tracking.experiment={_quoted(place.experiment)}", "hydra.sweeper.resume=true"]
+    filing = ["tracking.uri=null", f"tracking.experiment={_quoted(place.experiment)}"]
     alone = ["hydra.launcher.n_jobs=1", f"hydra.sweep.dir=multirun/verify/{name}"]  # one process each: studies run side by side
     return [sys.executable, "-m", "bpexp", *own, f"study={name}", *words, *filing, *alone]
 
@@ -80,7 +80,9 @@ class Running:
                 return Launch(name, 0.0, failed=True, told="interrupted")
             threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
             environment = os.environ | threads | {"MLFLOW_TRACKING_URI": self.uri}
-            process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # noqa: S603
+            process = subprocess.Popen(  # noqa: S603
+                command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, process_group=0
+            )  # a group of its own: Ctrl-C is for this process, which tells it
             self.processes.append(process)
         told, _ = process.communicate()
         return Launch(name, time.monotonic() - start, process.returncode != 0, told)

@@ -57,15 +57,13 @@ def watchdog() -> Iterator[None]:
     def bark(_signal: int, _frame: object) -> None:
         raise HangingError(f"not done after {HANGS} seconds")
 
-    before = {it: signal.getsignal(it) for it in (signal.SIGALRM, signal.SIGTERM)}
-    signal.signal(signal.SIGALRM, bark)
+    before = signal.signal(signal.SIGALRM, bark)
     signal.alarm(HANGS)
     try:
         yield
     finally:
         signal.alarm(0)
-        for it, handler in before.items():
-            signal.signal(it, handler)
+        signal.signal(signal.SIGALRM, before)
 
 
 def attempt(folder: Path, *words: str, command: str = "bpexp") -> Done:

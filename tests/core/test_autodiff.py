@@ -17,7 +17,8 @@ from tests.core import formulas
 from tests.core.nets import HIDDEN, OUTPUTS, architecture, differentiate, draw, evaluate, probabilities
 
 WIDTH, BATCH = 8, 4
-DEPTHS = [2, 10, 100]
+# how the output begins is seen in ten layers; a hundred are for what the hidden ones make of it
+DEPTHS = [*product(OUTPUTS, [2, 10]), *product([("squared_error", "sigmoid"), ("cross_entropy", "softmax")], [100])]
 CONDITION = 100  # how many times its relative size a small change of the input may have at the output: as often, the roundings of the two passes
 
 
@@ -75,10 +76,10 @@ def lively(net: Architecture, x: Array) -> Parameters:
 
 
 @pytest.mark.parametrize("bias", [False, True], ids=["no bias", "bias"])
-@pytest.mark.parametrize("depth", DEPTHS)
-@pytest.mark.parametrize(("loss", "output"), OUTPUTS)
+@pytest.mark.parametrize(("loss_output", "depth"), DEPTHS)
 @pytest.mark.parametrize("hidden", HIDDEN)
-def test_every_layer(hidden: str, loss: str, output: str, depth: int, bias: bool) -> None:
+def test_every_layer(hidden: str, loss_output: tuple[str, str], depth: int, bias: bool) -> None:
+    loss, output = loss_output
     rng = np.random.default_rng(depth)
     net = architecture([5, *[WIDTH] * (depth - 1), 3], hidden, output, bias=bias)
     x, y = rng.standard_normal((BATCH, 5)), probabilities(rng, BATCH, 3)

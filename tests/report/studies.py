@@ -1,5 +1,6 @@
 """Studies of small nets, trained here and now, in the frames that `load_runs` would make of them."""
 
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -7,10 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bpexp.config import RunConfig, nested, parse, untracked, written
+from bpexp.config import RunConfig, check, nested, parse, untracked, written
 from bpexp.core.records import Records
-from bpexp.experiment import train
+from bpexp.experiment import NullSink, prepare, run_stack
 from bpexp.report.selection import Setting, Study
+from bpexp.sweep.stacked import stack_key
 from bpexp.tracking.reader import Runs
 
 DEFAULTS = {
@@ -37,9 +39,19 @@ _memory: dict[str, Records] = {}
 
 def records(config: RunConfig) -> Records:
     """What a configuration's run leaves behind; trained once."""
-    if repr(config) not in _memory:
-        _memory[repr(config)] = train(config)
+    train_all([config])
     return _memory[repr(config)]
+
+
+def train_all(wanted: Sequence[RunConfig]) -> None:
+    """Train what has not been trained, in stacks of runs that can be stacked."""
+    stacks: dict[Hashable, list[RunConfig]] = {}
+    for config in wanted:
+        if repr(config) not in _memory:
+            stacks.setdefault(stack_key(config), []).append(config)
+    for configs in stacks.values():
+        found = run_stack([prepare(check(config)) for config in configs], [NullSink()] * len(configs))
+        _memory.update(zip(map(repr, configs), found, strict=True))
 
 
 def row(index: int, config: RunConfig) -> dict[str, Any]:
@@ -58,6 +70,7 @@ def row(index: int, config: RunConfig) -> dict[str, Any]:
 
 def runs_of(wanted: list[RunConfig], failed: tuple[int, ...] = (), name: str = "a sweep") -> Runs:
     """Train the configurations and frame them; runs at the indices `failed` left no records."""
+    train_all([config for index, config in enumerate(wanted) if index not in failed])
     rows, curves, layers = [], [], []
     for index, config in enumerate(wanted):
         found = row(index, config)

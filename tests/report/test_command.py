@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,9 +12,9 @@ import pytest
 
 from bpexp.experiment import prepare, run
 from bpexp.report.__main__ import main
-from bpexp.tracking.parent import SweepRun
+from bpexp.tracking.parent import Planned, SweepRun
 from bpexp.tracking.reader import load_runs
-from bpexp.tracking.sink import MlflowSink
+from bpexp.tracking.sink import MlflowSink, run_name
 from bpexp.tracking.store import Store, connect, resolve
 from tests.report.studies import configs
 
@@ -26,14 +27,26 @@ def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "bpexp.report", *words], cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
+def as_a_module(name: str, monkeypatch: pytest.MonkeyPatch, *words: str) -> object:
+    """The exit code of `python -m name words…`, here."""
+    monkeypatch.setattr(sys, "argv", [name, *words])
+    for module in (name, f"{name}.__main__"):
+        if hasattr(sys.modules.get(module), "main"):
+            monkeypatch.delitem(sys.modules, module)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(name, run_name="__main__")
+    return ended.value.code
+
+
 def listing(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
 def filled(store: Store, name: str, depths: list[int], broken: bool = False) -> None:
     """A sweep over depths, every run trained and tracked; if `broken`, one more run that failed at its start."""
-    parent = SweepRun(store, name, {"depth": ",".join(map(str, depths))})
     wanted = configs(depth=[*depths, 9] if broken else depths)
+    planned = [Planned([f"depth={config.depth}"], prepare(config).fingerprint, run_name(config)) for config in wanted]
+    parent = SweepRun(store, name, {"depth": ",".join(map(str, depths))}, planned)
     for job, config in enumerate(wanted):
         config.tracking.parent = parent.run_id
         sink = MlflowSink(store, job=job)
@@ -42,7 +55,7 @@ def filled(store: Store, name: str, depths: list[int], broken: bool = False) -> 
         else:
             sink.open(prepare(config))
             sink.abort(RuntimeError("out of luck"))
-    parent.close("FINISHED", [[f"depth={config.depth}"] for config in wanted], list(range(len(wanted))))
+    parent.close("FINISHED", {})
 
 
 @pytest.fixture(scope="module")
@@ -55,17 +68,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_command_writes_a_report_from_mlflow_alone(folder: Path) -> None:
+@pytest.fixture(scope="module")
+def printed(folder: Path) -> list[Path]:
+    """What a process of its own says that it has written."""
     before = listing(folder)
     done = command(folder, f"sweep={NAME}")
     assert (done.returncode, done.stderr) == (0, "")
-    printed = [Path(line) for line in done.stdout.splitlines()]
+    assert not {name for name in listing(folder) - before if not name.startswith("reports")}  # no database, no Hydra folder
+    return [Path(line) for line in done.stdout.splitlines()]
+
+
+def test_the_command_writes_a_report_from_mlflow_alone(folder: Path, printed: list[Path]) -> None:
     assert printed[-1].name == "index.html"
     assert {path.parts[0] for path in printed} == {"reports"}
     home = folder / printed[-1].parent
     assert home.name.startswith("depth-3-6-")
     assert {path.name for path in printed} == {path.name for path in home.iterdir()}
-    assert not {name for name in listing(folder) - before if not name.startswith("reports")}  # no database, no Hydra folder
     runs = load_runs(NAME, resolve("sqlite:///mlflow.db", folder))
     assert home.name == f"depth-3-6-{str(runs.sweep_id)[:8]}"
     text = (home / "index.html").read_text()
@@ -75,26 +93,21 @@ def test_the_command_writes_a_report_from_mlflow_alone(folder: Path) -> None:
     assert ">failed<" in text
 
 
-def test_another_process_writes_the_same_bytes_and_the_newest_sweep_is_the_default(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_another_process_writes_the_same_bytes(
+    folder: Path, printed: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    one = command(folder, "out=one").stdout
     monkeypatch.chdir(folder)
-    assert main(["out=two"]) == 0
-    two = capsys.readouterr().out
-    assert one.replace("one/", "two/") == two
-    for first, second in zip(one.splitlines(), two.splitlines(), strict=True):
-        assert Path(first).parent.name.startswith("newest-")
+    assert main([f"sweep={NAME}", "out=again"]) == 0
+    again = [Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert [Path("reports", *path.parts[1:]) for path in again] == printed
+    for first, second in zip(printed, again, strict=True):
         assert (folder / first).read_bytes() == (folder / second).read_bytes()
 
 
-def test_no_store_is_one_line_and_no_new_database(tmp_path: Path) -> None:
-    done = command(tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("bpexp: ")
-    assert "mlflow.db" in line
-    assert listing(tmp_path) == set()
+def test_the_newest_sweep_is_the_default(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(folder)
+    assert main(["out=newest"]) == 0
+    assert all(Path(line).parent.name.startswith("newest-") for line in capsys.readouterr().out.splitlines())
 
 
 @pytest.fixture
@@ -117,6 +130,17 @@ def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         return line
 
     return refusal
+
+
+def test_no_store_is_one_line_and_no_new_database(tmp_path: Path, refusal: Callable[..., str]) -> None:
+    assert "mlflow.db" in refusal(tmp_path)
+    assert listing(tmp_path) == set()
+
+
+def test_a_refusal_is_the_exit_code_of_its_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert as_a_module("bpexp.report", monkeypatch) == 2
 
 
 def test_a_sweep_that_is_not_there_is_named(folder: Path, refusal: Callable[..., str]) -> None:

@@ -10,8 +10,10 @@ import pytest
 from bpexp.config import TABLES, RunConfig, nested, parse
 from bpexp.report.cures import figure_name, page, recipe_words, write
 from bpexp.report.selection import Study
-from tests.cli import command, lines
+from bpexp.tracking.store import connect, resolve
+from tests.cli import lines
 from tests.report.studies import DEFAULTS, runs_of
+from tests.report.test_command import as_a_module, filled
 
 DOCS = Path(__file__).parents[2] / "docs"
 OPTIONS = [(key, name) for key, rows in TABLES.items() for name in rows]
@@ -80,9 +82,12 @@ def test_a_study_becomes_a_page_with_its_numbers(tmp_path: Path) -> None:
         assert path.read_bytes() == (tmp_path / path.relative_to(again)).read_bytes()
 
 
-def test_a_sweep_without_recipes_is_refused_in_a_line(tmp_path: Path) -> None:
-    assert command(tmp_path, "-m", "depth=2,3", "steps=2", "width=4").returncode == 0
-    done = command(tmp_path, module="bpexp.report.cures")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert lines(done.stderr) == ["bpexp: sweep=latest: depth=2,3 steps=2 width=4 has no recipes to compare; `python -m bpexp study=cures` runs some"]
+def test_a_sweep_without_recipes_is_refused_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    filled(connect(resolve(None, tmp_path), "bpexp"), "depth=2,3 steps=2 width=4", [2, 3])
+    assert as_a_module("bpexp.report.cures", monkeypatch) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert lines(printed.err) == ["bpexp: sweep=latest: depth=2,3 steps=2 width=4 has no recipes to compare; `python -m bpexp study=cures` runs some"]
     assert not (tmp_path / "docs").exists()

@@ -51,6 +51,11 @@ def pictures(some: Study) -> dict[str, Picture]:
     return {entry.name: picture for entry, picture in draw(some)}
 
 
+def applying(some: Study) -> set[str]:
+    """The names of the pictures that a study has; none is drawn."""
+    return {entry.name for entry in PICTURES if entry.applies(some)}
+
+
 def picture(some: Study, name: str) -> Picture:
     (entry,) = [entry for entry in PICTURES if entry.name == name]
     assert entry.applies(some)
@@ -97,10 +102,11 @@ def slope(config: RunConfig) -> float:
     return found
 
 
-def drawn_on_canvas(figure: Figure) -> Any:
-    """The renderer of a figure that has been laid out and drawn."""
+def laid_out(figure: Figure) -> Any:
+    """The renderer of a figure that has been laid out, and has all its artists where they will be drawn."""
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()  # type: ignore[no-untyped-call]
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     return canvas.get_renderer()  # type: ignore[no-untyped-call]
 
 
@@ -133,7 +139,7 @@ def test_every_picture_that_applies_is_drawn_and_nothing_in_it_overlaps(name: st
 
 def boxes(figure: Figure) -> list[Bbox]:
     """What legends and panels, their labels included, cover in a figure; a colour bar is a panel."""
-    renderer = drawn_on_canvas(figure)
+    renderer = laid_out(figure)
     artists: list[Artist] = [*figure.legends, *figure.axes]
     labels = [text for name in ("_supxlabel", "_supylabel") if (text := getattr(figure, name))]
     return [box for artist in [*artists, *labels] if (box := artist.get_tightbbox(renderer)) is not None]
@@ -287,17 +293,16 @@ def test_profiles_hold_the_norms_of_the_steps_they_name() -> None:
 
 def test_norms_of_exactly_zero_are_gaps_with_triangles() -> None:
     zeroed = with_layers(study(depth=8), "log10_grad_norm", lambda _step, layer, _depth: -np.inf if layer <= 3 else -layer)
-    drawn = pictures(zeroed)
-    picture = drawn["gradient_profiles"]
-    (ax,) = picture.figure.axes
+    profiles, heatmap = picture(zeroed, "gradient_profiles"), picture(zeroed, "gradient_heatmap")
+    (ax,) = profiles.figure.axes
     assert np.isnan(y_of(line(ax, "step 0"))).tolist() == [True] * 3 + [False] * 5
     marks = [mark for mark in lines(ax, "_zero") if len(x_of(mark))]
     assert marks
     assert all(x_of(mark).tolist() == [1, 2, 3] for mark in marks)
-    assert "exactly zero" in legend_of(picture.figure)
-    image = image_of(drawn["gradient_heatmap"].figure.axes[0])
+    assert "exactly zero" in legend_of(profiles.figure)
+    image = image_of(heatmap.figure.axes[0])
     assert np.ma.getmaskarray(image)[:, 0].tolist() == [True] * 3 + [False] * 5
-    assert any(note.startswith("Grey") for note in drawn["gradient_heatmap"].notes)
+    assert any(note.startswith("Grey") for note in heatmap.notes)
 
 
 def test_norms_that_are_all_zero_break_nothing() -> None:
@@ -323,14 +328,16 @@ def test_the_heat_map_is_a_table_of_layers_and_probed_steps() -> None:
 
 
 def test_panels_share_an_axis_only_where_their_ranges_compare() -> None:
-    apart = pictures(with_layers(study(depth=[5, 50], steps=3), "log10_grad_norm", lambda _s, layer, depth: layer - depth))
-    assert any("own vertical axis" in note for note in apart["gradient_profiles"].notes)
-    assert any("own colour scale" in note for note in apart["gradient_heatmap"].notes)
-    together = pictures(with_layers(study(depth=[5, 6], steps=3), "log10_grad_norm", lambda _s, layer, depth: layer - depth))
-    assert not any("own" in note for note in together["gradient_profiles"].notes)
-    limits = {ax.get_ylim() for ax in together["gradient_profiles"].figure.axes}
+    apart, together = (
+        with_layers(study(depth=depths, steps=3), "log10_grad_norm", lambda _s, layer, depth: layer - depth) for depths in ([5, 50], [5, 6])
+    )
+    assert any("own vertical axis" in note for note in picture(apart, "gradient_profiles").notes)
+    assert any("own colour scale" in note for note in picture(apart, "gradient_heatmap").notes)
+    profiles = picture(together, "gradient_profiles")
+    assert not any("own" in note for note in profiles.notes)
+    limits = {ax.get_ylim() for ax in profiles.figure.axes}
     assert len(limits) == 1
-    colours = {ax.get_images()[0].get_clim() for ax in together["gradient_heatmap"].figure.axes if ax.get_images()}
+    colours = {ax.get_images()[0].get_clim() for ax in picture(together, "gradient_heatmap").figure.axes if ax.get_images()}
     assert colours == {(-5.0, 0.0)}
 
 
@@ -389,7 +396,7 @@ def test_decades_over_names_are_bars_from_zero() -> None:
 
 
 def test_decades_are_not_drawn_over_a_key_that_they_do_not_depend_on() -> None:
-    assert "decades_per_layer" not in pictures(study(depth=8, lr=[0.1, 1.0]))
+    assert "decades_per_layer" not in applying(study(depth=8, lr=[0.1, 1.0]))
     shown = picture(study(depth=[6, 8], lr=[0.1, 1.0]), "decades_per_layer")
     assert "The same for every learning rate: it acts after step 0." in shown.notes
     assert len(shown.figure.axes[0].containers) == 1
@@ -461,10 +468,9 @@ def test_targets_that_are_no_classes_have_a_final_loss_instead(tmp_path: Any) ->
     np.savez(tmp_path / "line.npz", x=x, y=x.sum(axis=1))
     small = {"data__name": "npz", "data__path": str(tmp_path / "line.npz"), "data__samples": None, "data__inputs": None, "data__classes": None}
     wanted = configs(**small, output="linear", lr=0.01, depth=[2, 3])
-    drawn = pictures(Study(runs_of(wanted)))
-    assert "accuracy" not in drawn
-    assert "accuracy_curves" not in drawn
-    (ax,) = drawn["final_loss"].figure.axes
+    some = Study(runs_of(wanted))
+    assert not {"accuracy", "accuracy_curves"} & applying(some)
+    (ax,) = picture(some, "final_loss").figure.axes
     found = [y_of(points_of(container)) for container in series(ax)]
     np.testing.assert_allclose(found, [[records(config).summary[name] for config in wanted] for name in ("final_loss", "final_test_loss")])
 

@@ -1,9 +1,9 @@
 """Studies of recipes: how recipes are named, by which runs they are judged, and that pictures, page and csv tell those numbers."""
 
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,29 @@ import pandas as pd
 import pytest
 
 from bpexp.config import RunConfig
-from bpexp.report.figures import draw
-from bpexp.report.page import write
+from bpexp.report.page import save_figure, write
 from bpexp.report.picture import Picture, style
 from bpexp.report.ranking import ranking
 from bpexp.report.recipe_profiles import recipe_panel, recipe_profiles
 from bpexp.report.recipes import Standing, is_of_recipes, recipes, standings, table, the_best
 from bpexp.report.selection import Study
+from bpexp.tracking.reader import Runs
 from tests.report.studies import configs, records, runs_of, study, with_layers, with_runs
-from tests.report.test_figures import boxes, crowded_ticks, cut_off, legend_of, line, overlaps, points_of, series, titles, x_of, y_of
+from tests.report.test_figures import (
+    applying,
+    boxes,
+    crowded_ticks,
+    cut_off,
+    legend_of,
+    line,
+    overlaps,
+    picture,
+    points_of,
+    series,
+    titles,
+    x_of,
+    y_of,
+)
 
 Recipe = dict[str, Any]
 PLAIN: Recipe = {}
@@ -117,7 +131,7 @@ def test_a_base_with_keys_of_its_own_fills_nothing_in() -> None:
 def test_a_grid_is_no_study_of_recipes(axes: dict[str, Any]) -> None:
     some = study(**axes)
     assert not is_of_recipes(some)
-    assert not {"ranking", "recipe_profiles"} & {entry.name for entry, _ in draw(some)}
+    assert not {"ranking", "recipe_profiles"} & applying(some)
 
 
 def test_enough_recipes_that_form_no_grid_are_a_study_of_recipes_and_have_no_grid_pictures() -> None:
@@ -125,7 +139,7 @@ def test_enough_recipes_that_form_no_grid_are_a_study_of_recipes_and_have_no_gri
     assert not is_of_recipes(Study(runs_of(variants(RECIPES), failed=(0, 1, 2, 3))))
     some = Study(runs_of(tuned(RECIPES, depth=[3, 6])))
     assert is_of_recipes(some)
-    found = {entry.name for entry, _ in draw(some)}
+    found = applying(some)
     assert {"ranking", "recipe_profiles", "loss_curves", "gradient_heatmap"} <= found
     assert not found & {"accuracy", "decades_per_layer", "gradient_at_the_start", "final_loss"}
 
@@ -253,11 +267,18 @@ def test_a_study_of_shallow_nets_has_no_column_of_decades() -> None:
     assert sum("decades" in head for head in deep.heads) == 2
 
 
-def test_the_csv_holds_what_pandas_makes_of_the_frames(tmp_path: Path) -> None:
-    runs = runs_of(tuned(RECIPES, depth=[3, 6]))
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Runs, Path]:
+    """Runs that were timed, and the folder of their report."""
+    runs, folder = runs_of(tuned(RECIPES, depth=[3, 6])), tmp_path_factory.mktemp("report")
     runs = replace(runs, runs=runs.runs.assign(step_seconds=np.linspace(1, 2, len(runs.runs))))
-    list(write(runs, tmp_path))
-    found = pd.read_csv(StringIO((tmp_path / "ranking.csv").read_text())).set_index(["depth", "recipe"]).sort_index()
+    list(write(runs, folder))
+    return runs, folder
+
+
+def test_the_csv_holds_what_pandas_makes_of_the_frames(report: tuple[Runs, Path]) -> None:
+    runs, folder = report
+    found = pd.read_csv(folder / "ranking.csv").set_index(["depth", "recipe"]).sort_index()
 
     named = {("sigmoid", "xavier", "sgd"): 0, ("relu", "xavier", "sgd"): 1, ("relu", "he", "sgd"): 2, ("sigmoid", "xavier", "adam"): 3}
     keys = runs.runs[["activation", "init.name", "optimizer.name"]].apply(tuple, axis=1)
@@ -338,6 +359,8 @@ def test_a_panel_per_recipe_holds_its_gradient_norms_at_both_ends_and_the_plain_
             np.testing.assert_allclose(y_of(line(panels[name], end)), mean(recipe, step), rtol=1e-12)
             np.testing.assert_allclose(y_of(line(panels[name], f"plain, {end}")), mean(PLAIN, step), rtol=1e-12)
             assert list(x_of(line(panels[name], end))) == [1, 2, 3, 4, 5, 6]
+        left, right = panels[name].get_xlim()
+        assert (0 < left < 1, 6 < right < 7) == (True, True)
 
 
 def test_a_recipes_panel_is_a_picture_of_its_own() -> None:
@@ -379,14 +402,13 @@ def test_other_pictures_show_the_plain_net_and_the_best_alone() -> None:
     assert len(few.frame) == 8
     assert set(few.frame.index) == set(few.runs.curves["run_id"]) == set(few.runs.layers["run_id"])
     assert "plain" in {recipes(worst)[run_id] for run_id in few.frame.index}
-    for entry, picture in draw(worst):
-        if entry.name in ("loss_curves", "gradient_heatmap", "accuracy_curves"):
-            assert picture.notes[0] == "Of all recipes, the plain one and the best at depth 6, each with its best learning rate."
+    for name in ("loss_curves", "gradient_heatmap", "accuracy_curves"):
+        assert picture(worst, name).notes[0] == "Of all recipes, the plain one and the best at depth 6, each with its best learning rate."
 
 
 def test_sixty_recipes_leave_room_for_each_other() -> None:
     some = [{"activation": name, **change} for name in ("tanh", "relu", "elu", "selu", "gelu", "silu") for change in LONG]
-    wanted = variants([PLAIN, *some], depth=[3, 5, 6], seed=[0, 1], steps=2, width=3)
+    wanted = [*variants([PLAIN, *some], depth=[3, 5], steps=2, width=3), *variants([PLAIN, *some], depth=6, seed=[0, 1], steps=2, width=3)]
     crowd = Study(runs_of(wanted))
     assert len(set(recipes(crowd).values())) == 55
     for function in (ranking, recipe_profiles):
@@ -416,10 +438,9 @@ LONG: list[Recipe] = [
 # ---------------------------------------------------------------------------------------------- the page
 
 
-def test_the_page_shows_a_table_per_depth_and_links_the_csv(tmp_path: Path) -> None:
-    runs = runs_of(tuned(RECIPES, depth=[3, 6]))
-    first = {path.name: path.read_bytes() for path in write(runs, tmp_path)}
-    text = first["index.html"].decode()
+def test_the_page_shows_a_table_per_depth_and_links_the_csv(report: tuple[Runs, Path]) -> None:
+    runs, folder = report
+    text = (folder / "index.html").read_text()
     assert '<a href="ranking.csv">' in text
     assert re.findall(r"<summary>(depth \d)</summary>", text) == ["depth 6", "depth 3"]
     deep = text.split("<summary>depth 6</summary>")[1].split("</table>")[0]
@@ -428,6 +449,22 @@ def test_the_page_shows_a_table_per_depth_and_links_the_csv(tmp_path: Path) -> N
     for (recipe, rank, accuracy), (_, row) in zip(told, numbers[numbers["depth"] == 6].iterrows(), strict=True):
         assert (recipe, int(rank)) == (row["recipe"], row["rank"])
         assert accuracy == f"{100 * row['accuracy_mean']:.1f} ± {100 * row['accuracy_std']:.1f} %"
-    assert {path.name: path.read_bytes() for path in write(runs, tmp_path)} == first  # the same bytes again
-    list(write(runs_of(configs(depth=[3, 6])), tmp_path))
+
+
+def test_pictures_of_recipes_are_the_same_bytes_again_and_laid_out_in_all_of_them(report: tuple[Runs, Path], tmp_path: Path) -> None:
+    runs, folder = report
+    for function in (ranking, recipe_profiles):
+        figure = drawn(function, Study(runs)).figure
+        for path in save_figure(figure, tmp_path, function.__name__):
+            assert path.read_bytes() == (folder / path.name).read_bytes()
+        figure.set_dpi(200)  # as it was laid out: with fewer dots a text is wider, by its hints
+        covered = boxes(figure)
+        assert not overlaps(covered)
+        assert not cut_off(figure, covered)
+
+
+def test_runs_that_are_no_recipes_any_more_leave_no_ranking(report: tuple[Runs, Path], tmp_path: Path) -> None:
+    _, folder = report
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    list(write(runs_of(configs(depth=[3, 6]), failed=(0, 1)), tmp_path))
     assert not list(tmp_path.glob("ranking.*"))

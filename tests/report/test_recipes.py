@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 
 from bpexp.config import RunConfig, nested, parse, solved
-from bpexp.report.figures import draw
 from bpexp.report.page import write
 from bpexp.report.ranking import in_lines
 from bpexp.report.recipe_profiles import recipe_panel
 from bpexp.report.recipes import PLAIN, Standing, is_of_recipes, recipes, standings, table, the_best
 from bpexp.report.selection import Study
 from tests.report.studies import DEFAULTS, runs_of, study, with_runs
+from tests.report.test_figures import applying, picture
 
 RECIPES: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -156,8 +156,8 @@ def test_runs_that_diverged_are_counted_and_marked(tuned: Study) -> None:
     changed = with_runs(tuned, "outcome", list(frame["outcome"].where(frame["run_id"] != it.runs.runs[0], "diverged")))
     assert [key for key, row in numbers(changed).items() if row["diverged"]] == [(6, "skip=scaled")]
     assert numbers(changed)[6, "skip=scaled"]["diverged"] == 1
-    picture = next(picture for entry, picture in draw(changed) if entry.name == "ranking")
-    marks = [line for ax in picture.figure.axes for line in ax.get_lines() if line.get_label() == "diverged" and len(np.asarray(line.get_xdata()))]
+    drawn = [line for ax in picture(changed, "ranking").figure.axes for line in ax.get_lines() if line.get_label() == "diverged"]
+    marks = [line for line in drawn if len(np.asarray(line.get_xdata()))]
     assert len(marks) == 1
 
 
@@ -165,7 +165,7 @@ def test_a_grid_has_no_recipes() -> None:
     for axes in ({"depth": [5, 6], "lr": [0.1, 0.5]}, {"activation": ["tanh", "relu", "elu"], "init__name": ["he", "lecun"]}, {"seed": [0, 1, 2]}):
         some = study(**axes)
         assert not is_of_recipes(some)
-        assert not {"ranking", "recipe_profiles"} & {entry.name for entry, _ in draw(some)}
+        assert not {"ranking", "recipe_profiles"} & applying(some)
 
 
 def test_the_pictures_show_every_recipe_and_the_page_ranks_them(tuned: Study, tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_the_pictures_show_every_recipe_and_the_page_ranks_them(tuned: Study, tm
     pd.testing.assert_frame_equal(written, table(standings(tuned)), check_exact=True, check_dtype=False)
     page = (folder / "index.html").read_text()
     assert all(f'<th scope="row">{recipe}</th>' in page for recipe in RECIPES)
-    profiles = next(picture for entry, picture in draw(tuned) if entry.name == "recipe_profiles")
+    profiles = picture(tuned, "recipe_profiles")
     titles = [ax.get_title(loc="left").replace("= ", "=").split() for ax in profiles.figure.axes]
     assert sorted(map(" ".join, titles)) == sorted(RECIPES)
 

@@ -14,7 +14,7 @@ from bpexp.experiment import prepare, run
 from bpexp.report.page import folder_name, template, write
 from bpexp.sweep.folders import Folder, _joined
 from bpexp.tracking.notes import markdown_table, plain
-from bpexp.tracking.parent import SweepRun
+from bpexp.tracking.parent import Planned, SweepRun
 from bpexp.tracking.reader import Runs, load_runs
 from bpexp.tracking.sink import MlflowSink
 from bpexp.tracking.store import connect, resolve
@@ -29,11 +29,13 @@ PATHS = ["../../x", "/etc/x", "a\x00b", "..", ".", "", "x" * 5000, "Ünï/cødé
 def sweep_of(folder: Path, name: str) -> Runs:
     """A sweep of two real runs, all of whose names are this one."""
     store = connect(resolve("sqlite:///mlflow.db", folder), name)
-    parent = SweepRun(store, name, {"depth": "2,3"})
-    for job, depth in enumerate((2, 3)):
-        config = RunConfig(depth=depth, width=4, steps=2, tracking=TrackingConfig(experiment=name, parent=parent.run_id, run_name=name))
+    configs = [RunConfig(depth=depth, width=4, steps=2, tracking=TrackingConfig(experiment=name, run_name=name)) for depth in (2, 3)]
+    planned = [Planned([f"depth={config.depth}"], prepare(config).fingerprint, name) for config in configs]
+    parent = SweepRun(store, name, {"depth": "2,3"}, planned)
+    for job, config in enumerate(configs):
+        config.tracking.parent = parent.run_id
         run(prepare(check(config)), MlflowSink(store, job=job))
-    parent.close("FINISHED", [["depth=2"], ["depth=3"]], [0, 1])
+    parent.close("FINISHED", {})
     return load_runs("latest", store.uri, name)
 
 

@@ -11,7 +11,8 @@ from bpexp.masks import masked, masking
 from bpexp.sweep.names import secret_refusal
 from bpexp.tracking.reader import NoRunsError, load_runs
 from bpexp.tracking.sink import MlflowSink, write_artifacts
-from bpexp.tracking.store import Store, connect, reason
+from bpexp.tracking.store import Store, connect
+from bpexp.tracking.trouble import reason
 from bpexp.verify.running import Place, launch
 from tests.security.test_targets import Refusal, folder, hydra_as_it_was, refusal
 

@@ -1,19 +1,25 @@
 """`python -m bpexp.verify` as a user runs it: the example of docs/studies.md, a claim that fails, an interruption, refusals."""
 
+import io
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import yaml
 
 from bpexp.verify.__main__ import main
+from tests.bad_input.commands import Done
 from tests.cli import ROOT, command, environment, lines, query
+from tests.hydra_state import kept
 
 RUNS = "select count(*) from runs join tags using (run_uuid) where key = 'bpexp.kind' and value = 'run'"
 
@@ -32,6 +38,14 @@ def add(folder: Path, name: str, text: str) -> None:
 
 def verify(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return command(folder, *words, "--config-dir", "claims", module="bpexp.verify")
+
+
+def verify_here(folder: Path, *words: str) -> Done:
+    """The same in this process; its sweeps are processes of their own."""
+    out, err = io.StringIO(), io.StringIO()
+    with chdir(folder), patch.dict(os.environ, environment(), clear=True), redirect_stdout(out), redirect_stderr(err), kept():
+        code = main([*words, "--config-dir", "claims"])
+    return Done(code, out.getvalue(), err.getvalue())
 
 
 def told(folder: Path) -> dict[str, dict[str, Any]]:
@@ -71,8 +85,8 @@ def test_what_is_finished_is_judged_again_and_not_run_again(judged: tuple[Path, 
     study = yaml.safe_load(example())
     study["study"]["checks"][1]["tolerance"] = {"at_least": 1.0}
     add(folder, "wrong", "# @package _global_\n" + yaml.safe_dump(study, sort_keys=False))
-    ended = verify(folder, "wrong", "mine", "--quick")
-    assert ended.returncode == 1
+    ended = verify_here(folder, "wrong", "mine", "--quick")
+    assert ended.code == 1
     assert query(folder / "mlflow.db", RUNS) == before
     assert [check["verdict"] for check in told(folder)["wrong"]["checks"]] == ["holds", "fails"]
     again = told(folder)["mine"]
@@ -82,10 +96,10 @@ def test_what_is_finished_is_judged_again_and_not_run_again(judged: tuple[Path, 
 def test_a_study_that_cannot_be_run_fails_with_its_reason(judged: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     folder, _ = judged
     add(folder, "broken", example().replace("depth: 12", "depth: 0"))
-    ended = verify(folder, "broken", "--quick")
-    assert ended.returncode == 1
+    ended = verify_here(folder, "broken", "--quick")
+    assert ended.code == 1
     assert told(folder)["broken"]["failure"] == "bpexp: depth=0: must be a whole number, at least 1, at most 10,000"
-    assert "depth=0: must be a whole number" in ended.stdout
+    assert "depth=0: must be a whole number" in ended.out
 
 
 def test_what_a_measure_or_a_figure_cannot_do_is_told_in_a_line(judged: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
@@ -96,12 +110,12 @@ def test_what_a_measure_or_a_figure_cannot_do_is_told_in_a_line(judged: tuple[Pa
         study = yaml.safe_load(example())
         study["study"] |= change
         add(folder, name, "# @package _global_\n" + yaml.safe_dump(study, sort_keys=False))
-    ended = verify(folder, "nonumber", "nofigure", "mine", "--quick")
-    assert ended.returncode == 1
+    ended = verify_here(folder, "nonumber", "nofigure", "mine", "--quick")
+    assert ended.code == 1
     found = told(folder)
     assert found["nonumber"]["failure"] == "can't be judged: KeyError: 'finl_loss'"
     assert [check["verdict"] for check in found["nofigure"]["checks"] + found["mine"]["checks"]] == ["holds"] * 4
-    (line,) = lines(ended.stderr)
+    (line,) = lines(ended.err)
     assert line.startswith("bpexp: study=nofigure: figures=modes: can't be drawn of these runs (")
     assert "can&#39;t be drawn of these runs" in (folder / "reports/verdicts/index.html").read_text()
 
@@ -130,8 +144,8 @@ def test_interrupted_it_closes_its_runs_and_goes_on_where_it_was(tmp_path: Path,
     assert query(tmp_path / "mlflow.db", "select count(*) from runs where status = 'RUNNING'") == [(0,)]
     kept = query(tmp_path / "mlflow.db", finished)[0][0]
     assert 0 < kept < 8
-    ended = verify(tmp_path, "slow")
-    assert ended.returncode == 0, ended
+    ended = verify_here(tmp_path, "slow")
+    assert ended.code == 0, ended
     assert query(tmp_path / "mlflow.db", finished) == [(8,)]
     assert len(told(tmp_path)["slow"]["checks"][0]["ours"]["values"]) == 8
 

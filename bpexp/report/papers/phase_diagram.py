@@ -29,7 +29,7 @@ LEVEL = 0.5  # of the accuracy, up to which a net counts as trained
 LONGEST = 20.0  # layers of a correlation length that may decide: with longer ones it is the steps that are too few
 LENGTHS = 6.0  # xi_c that the paper's nets could be deep
 FILLED = 0.94  # of a column's place
-FINE = 400  # points of theory's curve
+FINE = 200  # points of theory's curve
 CRITICAL: dict[str, Any] = {"color": "#222222", "linestyle": (0, (1, 2)), "linewidth": 1.0}
 CROSSING: dict[str, Any] = {"marker": "o", "markersize": 5, "markerfacecolor": "white", "markeredgecolor": "#222222", "linestyle": ""}
 

@@ -1,0 +1,184 @@
+"""The processes in which a sweep trains, and what is done when one of them dies.
+
+A stack whose process died is handed out again, and goes on from its checkpoints.  Where that happens twice without a checkpoint in between, there
+may be too little memory for it: it is handed out by halves; a lone run that dies a third time has failed.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
+from typing import Protocol
+
+from bpexp.experiment import prepare
+from bpexp.sweep.carry import Job, Outcome, Where, carry_out, give_up
+from bpexp.sweep.worker import READY
+
+__all__ = ["Here", "Processes", "Workers", "start"]
+
+STRIKES, LAST_STRIKE = 2, 3  # deaths in a row without a checkpoint, after which a stack is halved and a run has failed
+STARTS = 3  # of one worker that dies before it has begun to work
+PATIENCE = 2.6  # seconds for workers to keep their states and end: a step gets `bpexp.stopping.STEP_SECONDS`
+
+Begin = Callable[[Job], None]
+
+
+class Workers(Protocol):
+    """Who trains."""
+
+    count: int
+
+    def run(self, stacks: Iterable[Sequence[Job]], where: Where, begin: Begin) -> Iterator[list[Outcome]]:
+        """The outcomes of each stack, as they come; `begin` is told each job that is handed out."""
+
+    def stop(self, *, gently: bool) -> None:
+        """End them at once; or `gently`: when they have kept the states of what they train, which gets a few seconds."""
+
+
+class Here:
+    """The main process by itself."""
+
+    count = 1
+
+    def run(self, stacks: Iterable[Sequence[Job]], where: Where, begin: Begin) -> Iterator[list[Outcome]]:
+        for stack in stacks:
+            for job in stack:
+                begin(job)
+            yield carry_out(stack, where)
+
+    def stop(self, *, gently: bool) -> None: ...
+
+
+@dataclass(eq=False)
+class Stack:
+    """Jobs to hand out, how often their process has died in a row, and what it had kept by then."""
+
+    jobs: Sequence[Job]
+    strikes: int = 0
+    kept: frozenset[str] = frozenset()
+
+
+@dataclass(eq=False)
+class Worker:
+    """One process."""
+
+    process: subprocess.Popen[bytes]
+    connection: Connection
+    ready: bool = False
+    stack: Stack | None = None
+
+    @classmethod
+    def start(cls) -> "Worker":
+        ours, theirs = Pipe()
+        one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # a run that asks for more gets them
+        line = [sys.executable, "-m", "bpexp.sweep.worker", str(theirs.fileno())]
+        before = signal.pthread_sigmask(
+            signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP}
+        )  # the terminal's are the main process's, from the first moment
+        process = subprocess.Popen(line, env=os.environ | one, pass_fds=[theirs.fileno()])  # noqa: S603
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        theirs.close()
+        return cls(process, ours)
+
+    def hand(self, stack: Stack, where: Where) -> None:
+        self.stack = stack
+        with suppress(OSError):  # it has just died: its end of the connection will say so
+            self.connection.send((stack.jobs, where))
+
+
+@dataclass
+class Processes:
+    """Several processes, which load what training takes while others do something else."""
+
+    count: int
+    workers: list[Worker] = field(default_factory=list)
+    starts: int = 0  # in a row that came to nothing
+
+    def __post_init__(self) -> None:
+        self.workers = [Worker.start() for _ in range(self.count)]
+
+    def run(self, stacks: Iterable[Sequence[Job]], where: Where, begin: Begin) -> Iterator[list[Outcome]]:
+        queue = deque(Stack(jobs) for jobs in stacks)
+        while queue or any(worker.stack for worker in self.workers):
+            for worker in self.workers:
+                if queue and worker.ready and worker.stack is None:
+                    stack = queue.popleft()
+                    for job in stack.jobs:
+                        begin(job)
+                    stack.kept = _kept(stack.jobs, where)
+                    worker.hand(stack, where)
+            for connection in wait([worker.connection for worker in self.workers]):
+                worker = next(it for it in self.workers if it.connection is connection)
+                try:
+                    said = worker.connection.recv()
+                except (EOFError, OSError):
+                    yield self._bury(worker, queue, where)
+                    continue
+                self.starts = 0
+                if said == READY:
+                    worker.ready = True
+                else:
+                    worker.stack = None
+                    yield said
+
+    def stop(self, *, gently: bool) -> None:
+        for worker in self.workers:
+            worker.process.send_signal(signal.SIGTERM if gently and worker.ready else signal.SIGKILL)
+        end = time.monotonic() + PATIENCE
+        for worker in self.workers:
+            try:
+                worker.process.wait(max(0.0, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                worker.process.kill()
+                worker.process.wait()
+            worker.connection.close()
+        self.workers = []
+
+    def _bury(self, worker: Worker, queue: deque[Stack], where: Where) -> list[Outcome]:
+        """Put another in the place of a worker that died; what has failed with it."""
+        worker.connection.close()
+        code, stack = worker.process.wait(), worker.stack
+        if not worker.ready:
+            self.starts += 1
+            if self.starts == STARTS:
+                raise ChildProcessError(f"a training process ends before it has begun (exit code {code})")
+        self.workers[self.workers.index(worker)] = Worker.start()
+        if stack is None:
+            return []
+        stack.strikes = 1 if _kept(stack.jobs, where) != stack.kept else stack.strikes + 1
+        if len(stack.jobs) == 1 and stack.strikes == LAST_STRIKE:
+            return [give_up(stack.jobs[0], where, ChildProcessError(f"{_death(code)} {LAST_STRIKE} times without a checkpoint in between"))]
+        parts = [stack.jobs]
+        if stack.strikes >= STRIKES and len(stack.jobs) > 1:
+            half = len(stack.jobs) // 2
+            parts = [stack.jobs[:half], stack.jobs[half:]]
+        queue.extendleft(Stack(part, stack.strikes) for part in reversed(parts))
+        return []
+
+
+def start(count: int, there: Workers | None = None) -> Workers:
+    """As many workers; those that are there already, where they are as many."""
+    if there is not None:
+        if there.count == count:
+            return there
+        there.stop(gently=False)
+    return Here() if count == 1 else Processes(count)
+
+
+def _kept(jobs: Sequence[Job], where: Where) -> frozenset[str]:
+    """What jobs have kept of their trainings: when this changes, they have come further."""
+    folders = (where.checkpoints(job.config, prepare(job.config).fingerprint).folder for job in jobs)
+    return frozenset(str(file) for folder in folders if folder.is_dir() for file in folder.iterdir())
+
+
+def _death(code: int) -> str:
+    """How a process ended, in words."""
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    return f"its process {how}" + (", as the system does when memory runs out," if code == -signal.SIGKILL else "")
