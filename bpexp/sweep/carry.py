@@ -110,10 +110,9 @@ class Where:
         return [f"{told}; {shlex.join(['python', '-m', 'bpexp.sync', *words])} sends what waits"]
 
     def _spool(self, config: RunConfig) -> "Spool":
-        from bpexp.tracking.place import Place, state_folder
         from bpexp.tracking.spool import Spool
 
-        return Spool(Place(state_folder(self.uri, self.cwd, config.tracking.state), self.uri))
+        return Spool.at(self.uri, config, self.cwd)
 
 
 @dataclass(frozen=True)

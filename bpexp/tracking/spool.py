@@ -4,15 +4,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
+from typing import Self
 
 from filelock import FileLock, Timeout
 
+from bpexp.config import RunConfig
 from bpexp.durable import DamagedError, read, write
 from bpexp.tracking.account import KINDS, Account, RunAccount, SweepAccount
 from bpexp.tracking.notes import Ended
 from bpexp.tracking.owner import alive
 from bpexp.tracking.parent import SweepRun
-from bpexp.tracking.place import Place
+from bpexp.tracking.place import Place, state_folder
 from bpexp.tracking.sink import MlflowSink
 from bpexp.tracking.store import Store
 from bpexp.tracking.trouble import reason, trouble
@@ -39,6 +41,11 @@ class Spool:
 
     def __init__(self, place: Place) -> None:
         self.place, self.folder = place, place.spool
+
+    @classmethod
+    def at(cls, uri: str, config: RunConfig, cwd: Path) -> Self:
+        """Of the store at a resolved URI, for runs with this configuration's `tracking`, typed in the folder `cwd`."""
+        return cls(Place(state_folder(uri, cwd, config.tracking.state), uri))
 
     def put(self, account: Account) -> None:
         """Keep an account, in the place of an older one of the same run.  Raises OSError."""

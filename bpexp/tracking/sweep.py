@@ -17,7 +17,6 @@ from bpexp.tracking.link import Link
 from bpexp.tracking.notes import Ended, Row
 from bpexp.tracking.owner import owner
 from bpexp.tracking.parent import Planned, SweepRun, rows
-from bpexp.tracking.place import Place, state_folder
 from bpexp.tracking.spool import Spool
 from bpexp.tracking.store import Store, connect
 from bpexp.tracking.trouble import AwayError, reason
@@ -38,7 +37,7 @@ class Sweep:
         """In the store at a resolved URI, as `bpexp.tracking.writer.Writer.to` takes it.  Raises `ConfigError` where nothing can be written."""
         name = f"{time.time_ns() // 1_000_000}-{os.getpid()}"
         account = SweepAccount(name, config.tracking.experiment, title, swept, planned, owner())
-        spool = Spool(Place(state_folder(uri, cwd, config.tracking.state), uri))
+        spool = Spool.at(uri, config, cwd)
         sweep = cls(link_to(uri, config.tracking.experiment, offline=config.offline), spool, account)
         try:
             sweep._tell()

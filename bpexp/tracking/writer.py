@@ -18,7 +18,6 @@ from bpexp.experiment import Run
 from bpexp.tracking.account import RunAccount
 from bpexp.tracking.backend import Held
 from bpexp.tracking.link import Link
-from bpexp.tracking.place import Place, state_folder
 from bpexp.tracking.sink import MlflowSink
 from bpexp.tracking.spool import Spool
 from bpexp.tracking.store import Store, connect
@@ -47,8 +46,7 @@ class Writer:
     @classmethod
     def to(cls, uri: str, config: RunConfig, cwd: Path, *, anew: bool = False) -> Self:
         """Into the store at a resolved URI, for runs with this configuration's `tracking` and `offline`, typed in the folder `cwd`."""
-        place = Place(state_folder(uri, cwd, config.tracking.state), uri)
-        return cls(link_to(uri, config.tracking.experiment, offline=config.offline), Spool(place), anew=anew)
+        return cls(link_to(uri, config.tracking.experiment, offline=config.offline), Spool.at(uri, config, cwd), anew=anew)
 
     def sink(self, job: int = 0) -> Tracked:
         """A sink that leaves the work to this writer."""

@@ -14,7 +14,7 @@ from bpexp.walkthrough import Settings
 from tests.bad_input.commands import refused
 from tests.bad_input.generated import DRAWN, bad_words, of_schema
 
-SOAK = 5000
+SOAK = 1000
 TEXTS = ("sweep", "uri", "experiment", "out")  # keys to which whatever is typed is a text
 
 

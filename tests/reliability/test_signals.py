@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: a command ends in seconds, keeps what it has, closes what it has opened, and tells what goes on from there."""
+"""Ctrl-C, SIGTERM, a terminal that is closed: a command ends in seconds, keeps what it has, closes what it has opened, and tells what goes on from there."""
 
 import os
 import shlex
@@ -21,15 +21,15 @@ KINDS = {
     "one process": ("-m", *SEEDS, "hydra.launcher.n_jobs=1"),
     "a lone run": (),
 }
-CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 
 def interrupted(sweeps: Sweeps, number: signal.Signals, words: tuple[str, ...]) -> Done:
-    """A command that gets a signal as soon as it has kept some state; with it, as in a terminal, its workers where that is Ctrl-C."""
+    """A command that gets a signal as soon as it has kept some state, and its workers with it, as from a terminal or a system that stops a service."""
     before, command = sweeps.checkpoints(), sweeps.start(*words)
     try:
         command.wait_for(lambda: set(sweeps.checkpoints()) - set(before))
-        done, seconds = command.signalled(number, to_all=number == signal.SIGINT)
+        done, seconds = command.signalled(number, to_all=True)
         print(f"ended {seconds:.1f} s after {number.name}")
         assert seconds < WITHIN
         assert alive(command.pid) == []
@@ -59,8 +59,8 @@ def test_ends_soon_and_closes_all(tmp_path: Path, kind: str, number: signal.Sign
 def test_the_command_that_is_told_goes_on(tmp_path: Path) -> None:
     alone, sweeps, words = Sweeps(tmp_path / "alone"), Sweeps(tmp_path / "interrupted"), (*KINDS["one process"], *FEW)
     assert alone.run(*words).code == 0
-    for _ in range(2):
-        typed = shlex.split(interrupted(sweeps, signal.SIGINT, words).err.splitlines()[-1].split("; ")[1].removesuffix(" goes on from here"))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        typed = shlex.split(interrupted(sweeps, number, words).err.splitlines()[-1].split("; ")[1].removesuffix(" goes on from here"))
         assert typed == ["python", "-m", "bpexp", *words, sweeps.word]
     before = sweeps.nets()
     done = sweeps.run(*words)
