@@ -27,7 +27,7 @@ from bpexp.sweep.grid import own_words
 from bpexp.sweep.names import config_dir
 from bpexp.sweep.stacked import START_SECONDS, Load, Settings, load_of, processes, stack_key, stacks
 from bpexp.sweep.tuning import rounds
-from tests.cli import command, lines
+from tests.cli import inside, lines
 from tests.sweeps import Sweeps
 
 SMALL = ("steps=40", "width=6", "batch_size=16", "tracking.uri=sqlite:///runs.db")
@@ -75,7 +75,7 @@ def study(folder: Path, *, name: str = "mine", plain: dict[str, object] | None =
 
 
 def done(folder: Path, *words: str) -> Store:
-    ended = command(folder, *words)
+    ended = inside(folder, *words)
     assert ended.returncode == 0, ended.stderr
     assert ended.stderr == ""
     return Store(folder)
@@ -83,7 +83,7 @@ def done(folder: Path, *words: str) -> Store:
 
 def refused(folder: Path, *words: str) -> list[str]:
     before = set(folder.rglob("*"))
-    ended = command(folder, *words)
+    ended = inside(folder, *words)
     assert ended.returncode == 2, (ended.stdout, ended.stderr)
     assert ended.stdout == ""
     assert set(folder.rglob("*")) == before
@@ -223,7 +223,7 @@ def test_runs_of_a_stack_that_cannot_be_filed_are_failed(tmp_path: Path) -> None
     store = Store(tmp_path)
     experiment = store.client.create_experiment("in the way", artifact_location=str(tmp_path / "file"))
     (tmp_path / "file").write_text("not a folder")
-    ended = command(tmp_path, "-m", "depth=2,3", "seed=0,1", "hydra/launcher=stacked", *SMALL, "tracking.experiment='in the way'")
+    ended = inside(tmp_path, "-m", "depth=2,3", "seed=0,1", "hydra/launcher=stacked", *SMALL, "tracking.experiment='in the way'")
     assert ended.returncode == 1
     assert [line.split(": ")[:2] for line in lines(ended.stderr)] == [["bpexp", "failed"]] * 4
     runs = store.client.search_runs([experiment])
@@ -402,7 +402,7 @@ def test_studies_are_listed_refused_and_leave_nothing_in_the_configuration(tmp_p
     assert refused(tmp_path, "study=cures", "hydra.mode=RUN") == ["study=cures: a study is a sweep: add -m"]
     assert refused(tmp_path, "--run", "study=cures") == ["study=cures: a study is a sweep: add -m"]
     assert refused(tmp_path, "-m", "study=cures,cures") == ["study=cures,cures: one study at a time: each is a sweep of its own"]
-    shown = command(tmp_path, "--cfg", "job", "study=cures")
+    shown = inside(tmp_path, "--cfg", "job", "study=cures")
     assert shown.returncode == 0, shown.stderr
     assert set(yaml.safe_load(shown.stdout)) == {key.partition(".")[0] for key in keys(RunConfig)}
 
@@ -433,7 +433,7 @@ def test_what_a_study_tells_of_itself_reaches_no_run(tmp_path: Path, launcher: s
 
 def test_what_a_study_tells_of_itself_is_shown_and_not_set(tmp_path: Path) -> None:
     given = study(tmp_path, plain={"study": TELLS}, params={"seed": "0,1"})
-    shown = command(tmp_path, given, "--cfg", "job", "study=mine")
+    shown = inside(tmp_path, given, "--cfg", "job", "study=mine")
     assert shown.returncode == 0, shown.stderr
     assert yaml.safe_load(shown.stdout)["study"] == TELLS
     assert refused(tmp_path, given, "-m", "study=mine", "study.title=x", "+study.new=1", "depth=0") == [
@@ -479,10 +479,10 @@ def test_every_row_of_a_table_is_an_option(tmp_path: Path, group: str) -> None:
         for option in GROUPS[group]:
             composed = OmegaConf.to_container(hydra.compose("config", [f"{group}={option}"]))
             assert composed == blanks() | {group: blanks()[group] | {"name": option}}
-    mine = command(tmp_path, "--config-dir=conf", "--cfg", "job", f"{group}=mine")
+    mine = inside(tmp_path, "--config-dir=conf", "--cfg", "job", f"{group}=mine")
     assert yaml.safe_load(mine.stdout)[group]["name"] == name
     options = ", ".join(sorted([*GROUPS[group], "mine"]))
-    assert f"{group}: {options}" in command(tmp_path, "--config-dir=conf", "--help").stdout
+    assert f"{group}: {options}" in inside(tmp_path, "--config-dir=conf", "--help").stdout
     (line,) = refused(tmp_path, "--config-dir=conf", f"{group}=minx")
     assert line == f"{group}=minx: must be one of {options}; did you mean 'mine'?"
 
