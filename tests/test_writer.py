@@ -195,6 +195,7 @@ def test_an_interruption_of_the_last_wait_leaves_the_run_in_the_spool(store: Sto
                 super()._wait(seconds)
         with Told.to({store.uri!r}, config, Path.cwd()) as writer:
             with writer.link.attempt():
+                print("connected", flush=True)
                 input()
             run(prepared, writer.sink())
     """
@@ -203,7 +204,7 @@ def test_an_interruption_of_the_last_wait_leaves_the_run_in_the_spool(store: Sto
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        wait_until(lambda: store.client.get_experiment_by_name("interrupted") is not None)
+        assert process.stdout.readline() == "connected\n"
         with locked(store):
             process.stdin.write("\n")
             process.stdin.flush()
