@@ -155,6 +155,7 @@ def _in_order(probes: list[str]) -> list[str]:
 
 
 Finite = AllowInfNan(allow_inf_nan=False)
+MISSING = "???"  # as OmegaConf has it
 AS_PRINTED = 1e-5  # a solution that was read off a page and typed is that solution
 MAX_DEPTH, MAX_WIDTH, MAX_STEPS, MAX_SEED = 10_000, 65_536, 100_000_000, 2**63 - 1
 WHOLE = ("resume", "rerun", "offline")  # keys that hold for a sweep as a whole
@@ -427,7 +428,7 @@ def unknown_key(key: str, value: object, schema: type) -> Fault:
 
 def parse(schema: type[T], values: Mapping[str, Any]) -> T:
     """A checked configuration from nested plain values; raises `ConfigError` with every fault."""
-    leaves = ((key, value) for key, value in _leaves(values) if not (value == {} and _group(key, schema)))
+    leaves = [(key, value) for key, value in _leaves(values) if not (value == {} and _group(key, schema))]
     faults = [unknown_key(key, value, schema) for key, value in leaves if key not in keys(schema)]
     try:
         config: T = _adapter(schema).validate_python(values)
@@ -437,6 +438,7 @@ def parse(schema: type[T], values: Mapping[str, Any]) -> T:
             if key is not None:
                 faults.append(_fault(key, problem["input"], keys(schema)[key]))
         raise ConfigError(faults) from None
+    faults += [Fault(key, value, "must be given: ??? stands for a missing value") for key, value in leaves if value == MISSING]
     if faults:
         raise ConfigError(faults)
     return config

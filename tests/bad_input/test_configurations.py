@@ -89,12 +89,13 @@ def test_generated_for_hours(words: tuple[str, ...], mode: int, tried: Tried, tm
     "word",
     [
         "tracking.layers={a:1}",  # Hydra merges no table with a list
+        "tracking.parent=???",  # to Hydra no text, but none
         f"depth={'1' * 5000}",  # more digits than Python reads
         f"depth={'[' * 1000}{']' * 1000}",
         f"depth={'{a:' * 1000}1{'}' * 1000}",
         f"tracking.experiment={'[' * 150}{']' * 150}",  # Hydra reads it, and can't go down into it
     ],
-    ids=["table for a list", "digits", "lists", "tables", "lists that can be read"],
+    ids=["table for a list", "missing", "digits", "lists", "tables", "lists that can be read"],
 )
 def test_found_before(word: str, mode: tuple[str, ...], tmp_path: Path) -> None:
     check(tmp_path, *mode, word)
