@@ -18,7 +18,7 @@ __all__ = ["INTERRUPTED", "TERMINATED", "between_steps", "install", "stopped"]
 
 INTERRUPTED, TERMINATED = 130, 143  # exit codes of a command that Ctrl-C or `kill` ended, as the shell has them
 STEP_SECONDS = 2.0  # that a step under way gets
-ALL_SECONDS = 3.8  # that a command gets in all, before what it still does is interrupted as well
+ALL_SECONDS = 4.2  # that a command gets in all, before what it still does is interrupted as well
 CURSOR = "\x1b[?25h"  # shown again: a progress bar hides it
 
 

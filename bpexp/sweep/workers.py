@@ -25,7 +25,7 @@ __all__ = ["Here", "Processes", "Workers", "start"]
 
 STRIKES, LAST_STRIKE = 2, 3  # deaths in a row without a checkpoint, after which a stack is halved and a run has failed
 STARTS = 3  # of one worker that dies before it has begun to work
-PATIENCE = 2.6  # seconds for workers to keep their states and end: a step gets `bpexp.stopping.STEP_SECONDS`
+PATIENCE = 3.2  # seconds for workers to keep their states and end: a step gets `bpexp.stopping.STEP_SECONDS`
 
 Begin = Callable[[Job], None]
 

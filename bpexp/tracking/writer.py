@@ -26,7 +26,7 @@ from bpexp.tracking.trouble import AwayError, reason, trouble
 
 __all__ = ["Writer", "link_to"]
 
-GRACE = 2.0  # seconds that an interruption leaves the store to be told of it
+GRACE = 1.0  # seconds that an interruption leaves the store to be told of it
 
 News = Sequence[tuple[Tracked, RunAccount]]
 

@@ -140,10 +140,11 @@ def test_an_interruption_of_a_sweep_whose_server_hangs(server: Server, proxy: Pr
     """It ends soon, and what there is to tell waits."""
     experiment = f"hangs with {processes}"
     words = ["depth=2,3", "seed=0,1", "width=8", "steps=10_000_000", f"tracking.experiment={experiment}", f"tracking.uri={proxy.uri}"]
-    process = Command(tmp_path, "-m", *words, f"hydra.launcher.n_jobs={processes}")
+    words += ["tracking.checkpoint_seconds=0.5", f"hydra.launcher.n_jobs={processes}"]
+    process = Command(tmp_path, "-m", *words)
     try:
         process.wait_for(lambda: sum(kind == "run" for *_, kind in query(server.database, RUNS, experiment)) >= 2)
-        time.sleep(2.0)  # they train
+        process.wait_for(lambda: len({path.parent for path in tmp_path.glob(".bpexp/*/checkpoints/*/*.ckpt")}) >= 2 * processes)  # they train
         proxy.add(Fault(times=1000, stall=True))
         process.wait_for(lambda: bool(proxy.met))
         done, seconds = process.signalled(signal.SIGINT)
