@@ -328,6 +328,24 @@ def test_sixteen_claimers_at_a_server(tmp_path: Path) -> None:
         compete(server.uri, tmp_path, 16, 40, 2000, at_once=False)
 
 
+def test_a_run_that_is_opened_again_has_one_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its artifacts could not be written when it came to its end, say."""
+    monkeypatch.chdir(tmp_path)  # where MLflow puts the artifacts
+    store, it = connect(f"sqlite:///{tmp_path}/mlflow.db", "bpexp"), fresh()
+    run_id = finished(store, it)
+    query(tmp_path / "mlflow.db", "update runs set status = 'FAILED' where run_uuid = ?", run_id)
+    (held,) = claimed(store, it)
+    assert (held.state, held.run_id) == ("continued", run_id)
+    sink = MlflowSink(store)
+    sink.take(it.config, held)
+    run(it, sink)
+    assert shown(store, run_id).info.status == "FINISHED"
+    for table in ("metrics", "latest_metrics"):
+        points = query(tmp_path / "mlflow.db", f"select key, step, count(*) from {table} where run_uuid = ? group by key, step", run_id)
+        assert ("summary/step_seconds", 0, 1) in points
+        assert {count for *_, count in points} == {1}
+
+
 def holder(uri: str, ready: Any) -> None:
     store = connect(uri, "bpexp")
     held = store.backend.claim(runs(store, 3))

@@ -57,6 +57,7 @@ ACTIVE = f"""select mark.value, runs.run_uuid, artifact_uri, start_time, status,
     order by start_time, runs.run_uuid"""  # noqa: S608 (nothing of a user's)
 OPEN_AGAIN = "update runs set status = 'RUNNING', end_time = null where run_uuid = ?"
 FORGIVE = f"delete from tags where run_uuid = ? and (key = '{ERROR}' or key = '{NOTE}' and value like '{ABORTED}%')"  # noqa: S608
+UNSUMMED = [f"delete from {table} where run_uuid = ? and key glob 'summary/*'" for table in ("metrics", "latest_metrics")]  # noqa: S608
 RETIRE = f"""update runs set lifecycle_stage = 'deleted', deleted_time = ?
     where experiment_id = ? and run_uuid != ? and status = 'FINISHED' and lifecycle_stage = 'active'
     and run_uuid in (select run_uuid from tags where key = '{FINGERPRINT}' and value = ?)"""  # noqa: S608
@@ -269,6 +270,8 @@ def _open_again(run_id: str, tags: Mapping[str, str], connection: Connection) ->
     _check(connection, THIS_RUN, run_id)
     connection.exec_driver_sql(FORGIVE, (run_id,))
     connection.exec_driver_sql(OPEN_AGAIN, (run_id,))
+    for statement in UNSUMMED:  # of an end that was none: what a step costs would be there twice
+        connection.exec_driver_sql(statement, (run_id,))
     _set(connection, run_id, tags, None)
 
 
