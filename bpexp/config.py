@@ -48,6 +48,7 @@ __all__ = [
     "RunConfig",
     "ScheduleConfig",
     "SkipConfig",
+    "StoreUri",
     "TrackingConfig",
     "aside",
     "asked",
@@ -222,11 +223,16 @@ class SkipConfig:
     every: Annotated[int, Strict(), Ge(1), Le(MAX_DEPTH), Help("layers that a connection passes")] | None = None
 
 
+StoreUri = Annotated[
+    str, Strict(), Help("MLflow tracking URI; null: MLflow's own default, sqlite:///mlflow.db here")
+]  # of every command that reads or writes tracked runs
+
+
 @dataclass
 class TrackingConfig:
     """Where runs are recorded.  No key of this group changes a run's numbers."""
 
-    uri: Annotated[str, Strict(), Help("MLflow tracking URI; null: MLflow's own default, sqlite:///mlflow.db here")] | None = None
+    uri: StoreUri | None = None
     experiment: Annotated[str, Strict(), Help("MLflow experiment")] = "bpexp"
     layers: list[Annotated[str, Strict(), _PROBE, _PROBE_CHECK]] = field(default_factory=lambda: ["grad_norm", "delta_norm"])
     run_name: Annotated[str, Strict(), Help("name of the run; null: made of depth, width and lr")] | None = None

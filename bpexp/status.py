@@ -8,8 +8,8 @@ from typing import Annotated
 
 from pydantic import Strict
 
-from bpexp.cli import REFUSED, arguments
-from bpexp.config import Help
+from bpexp.cli import REFUSED, arguments, tell
+from bpexp.config import Help, StoreUri
 
 __all__ = ["StatusConfig", "main"]
 
@@ -23,7 +23,7 @@ class StatusConfig:
     """Which runs, and from where."""
 
     sweep: Annotated[str, Strict(), Help("latest, a sweep's id or name, or a run's; null: all runs of the experiment")] | None = "latest"
-    uri: Annotated[str, Strict(), Help("MLflow tracking URI; null: MLflow's own default, sqlite:///mlflow.db here")] | None = None
+    uri: StoreUri | None = None
     experiment: Annotated[str, Strict(), Help("MLflow experiment")] = "bpexp"
 
 
@@ -37,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         found = standing(config.sweep, config.uri, config.experiment)
     except NoRunsError as error:
-        print(f"bpexp: {error}", file=sys.stderr)
+        tell([error])
         return REFUSED
     paper = console()
     paper.print(f"{found.name}: {found.state}" if found.state else found.name, markup=False, soft_wrap=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Strict
 
-from bpexp.cli import arguments
+from bpexp.cli import arguments, tell
 from bpexp.config import Help
 
 if TYPE_CHECKING:
@@ -42,11 +42,10 @@ def main(argv: Sequence[str]) -> int:
         sent = Sent() if uri is None else spool.send(partial(connect, uri))
         for name, points in sent.counts:
             print(f"{name}: {points:,} points sent")
-        for remark in sent.remarks:
-            print(f"bpexp: {remark}", file=sys.stderr)
+        tell(sent.remarks)
         if waiting := len(spool.files()):
             how = "" if uri else f"; its URI holds a secret: say uri=…, or set {URI}"
-            print(f"bpexp: {waiting:,} wait in {place.folder} for {place.uri}{how}", file=sys.stderr)
+            tell([f"{waiting:,} wait in {place.folder} for {place.uri}{how}"])
             left += waiting
     if not left:
         print("nothing waits")

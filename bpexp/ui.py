@@ -13,8 +13,8 @@ from typing import Annotated, NoReturn
 from annotated_types import Ge, Le
 from pydantic import Strict
 
-from bpexp.cli import REFUSED, arguments, refuse
-from bpexp.config import ConfigError, Fault, Help
+from bpexp.cli import REFUSED, arguments, refuse, tell
+from bpexp.config import ConfigError, Fault, Help, StoreUri
 from bpexp.stopping import INTERRUPTED, TERMINATED
 
 __all__ = ["UiConfig", "main"]
@@ -34,7 +34,7 @@ OURS = {  # of the server's environment: nothing is sent to anybody, and no proc
 class UiConfig:
     """Which store is shown, and where."""
 
-    uri: Annotated[str, Strict(), Help("MLflow tracking URI; null: MLflow's own default, sqlite:///mlflow.db here")] | None = None
+    uri: StoreUri | None = None
     experiment: Annotated[str, Strict(), Help("MLflow experiment that the link opens")] = "bpexp"
     port: Annotated[int, Strict(), Ge(1), Le(65535), Help("where the pages are")] = 5000
 
@@ -53,7 +53,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         _, experiment = experiment_in(uri, config.experiment)
     except NoRunsError as error:
-        print(f"bpexp: {error}", file=sys.stderr)
+        tell([error])
         return REFUSED
     print(f"http://{HOST}:{config.port}/#/experiments/{experiment}/runs?workflowType=machine_learning", flush=True)
     try:

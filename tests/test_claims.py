@@ -24,7 +24,7 @@ from bpexp.tracking.backend import Client, Held, NewRun
 from bpexp.tracking.database import Database
 from bpexp.tracking.owner import HEARTBEAT, OWNER, Owner, marks, owner
 from bpexp.tracking.points import Points
-from bpexp.tracking.sink import MlflowSink, claim, new_run
+from bpexp.tracking.sink import MlflowSink, new_run
 from bpexp.tracking.store import Store, connect
 from tests.cli import query
 from tests.served import serving
@@ -168,13 +168,15 @@ def test_claims_are_stored_at_once(store: Store) -> None:
         assert shown(store, it.run_id).info.status == "RUNNING"
 
 
-def test_sinks_are_opened_by_a_claim(way: Store) -> None:
-    """Those that are ours to train, and what they train is a run like any other."""
+def test_a_sink_is_opened_by_a_claim(way: Store) -> None:
+    """That of a run that is ours to train, and what is trained is a run like any other."""
     wanted, done = fresh(), fresh()
     finished(way, done)
     old = begun(way, wanted, KeyboardInterrupt())
     sinks = [MlflowSink(way), MlflowSink(way)]
-    assert [it.state for it in claim(sinks, [wanted, done])] == ["continued", "finished"]
+    held = claimed(way, wanted, done)
+    assert [it.state for it in held] == ["continued", "finished"]
+    sinks[0].take(wanted.config, held[0])
     assert [sink.run_id for sink in sinks] == [old, None]
     way.client.set_tag(old, HEARTBEAT, "2026-01-01T00:00:00+00:00")
     records = run(wanted, NullSink())

@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -25,7 +25,7 @@ from bpexp.tracking.tracked import Tracked
 from bpexp.tracking.writer import Writer
 from tests.cli import query
 from tests.proxy import Fault, Proxy
-from tests.served import Points, Server, points_of, serving, undisturbed, wait_until
+from tests.served import Points, Server, points_of, undisturbed, wait_until
 
 STEPS, RUNS = 30, 2
 experiments = (f"trouble {number}" for number in count())
@@ -41,21 +41,6 @@ def prepared(experiment: str) -> list[Run]:
 @pytest.fixture(scope="module")
 def expected(store: Store) -> list[Points]:
     return undisturbed(store, prepared("bpexp"))
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("served")) as server:
-        yield server
-
-
-@pytest.fixture
-def proxy(server: Server) -> Iterator[Proxy]:
-    proxy = Proxy(server.port)
-    yield proxy
-    proxy.heal()
-    if proxy.server is not None:
-        proxy.refuse()
 
 
 @pytest.fixture(autouse=True)

@@ -379,59 +379,57 @@ def folder_of(store: Store, sink: Tracked) -> Path:
     return Path(store.client.get_experiment(store.experiment_id).artifact_location, str(sink.run_id), "artifacts")
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux alone has a file on a full disk")
-@pytest.mark.parametrize("file", ["config.yaml", "checkpoint.npz"])
-def test_a_full_disk_fails_the_run_that_meets_it(made: Store, store: Store, tmp_path: Path, file: str) -> None:
+def spoilt(made: Store, tmp_path: Path, spoil: Callable[[Path], object]) -> tuple[list[Run], list[Tracked]]:
+    """Three runs; something happens to where the second one's artifacts go, when all have trained."""
     runs, spool = [prepared(seed=seed) for seed in range(3)], spool_of(made, tmp_path)
 
     def progress(step: int, last: int) -> None:
         if step == last:
             wait_until(lambda: sinks[1].run_id is not None)
-            folder_of(made, sinks[1]).mkdir(parents=True)
-            (folder_of(made, sinks[1]) / file).symlink_to("/dev/full")
+            spoil(folder_of(made, sinks[1]))
 
     with Writer(Link(lambda: made), spool) as writer:
         sinks = [writer.sink(job) for job in range(3)]
         run_stack(runs, sinks, progress)
-    assert_one_failed(made, store, runs, sinks, "No space left on device")
+    return runs, sinks
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux alone has a file on a full disk")
+@pytest.mark.parametrize("file", ["config.yaml", "checkpoint.npz"])
+def test_a_full_disk_fails_the_run_that_meets_it(made: Store, store: Store, tmp_path: Path, file: str) -> None:
+    def spoil(folder: Path) -> None:
+        folder.mkdir(parents=True)
+        (folder / file).symlink_to("/dev/full")
+
+    assert_one_failed(made, store, *spoilt(made, tmp_path, spoil), "No space left on device")
 
 
 @pytest.mark.soak
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root may mount")
 @pytest.mark.parametrize("options", ["size=16k", "ro"])
 def test_a_file_system_that_is_full_or_read_only_fails_the_run_that_meets_it(made: Store, store: Store, tmp_path: Path, options: str) -> None:
-    runs, spool = [prepared(seed=seed) for seed in range(3)], spool_of(made, tmp_path)
+    mounted = []
 
-    def progress(step: int, last: int) -> None:
-        if step == last:
-            wait_until(lambda: sinks[1].run_id is not None)
-            folder_of(made, sinks[1]).mkdir(parents=True)
-            subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder_of(made, sinks[1])], check=True)
+    def spoil(folder: Path) -> None:
+        folder.mkdir(parents=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=True)
+        mounted.append(folder)
 
-    with Writer(Link(lambda: made), spool) as writer:
-        sinks = [writer.sink(job) for job in range(3)]
-        try:
-            run_stack(runs, sinks, progress)
-            wait_until(lambda: bool(sinks[1].failure))
-        finally:
-            subprocess.run(["umount", "-l", folder_of(made, sinks[1])], check=True)
+    try:
+        runs, sinks = spoilt(made, tmp_path, spoil)
+    finally:
+        for folder in mounted:
+            subprocess.run(["umount", "-l", folder], check=True)
     assert_one_failed(made, store, runs, sinks, "No space left on device|Read-only file system")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="where nobody may write, root neither")
 def test_a_folder_that_is_read_only_fails_the_run_that_meets_it(made: Store, store: Store, tmp_path: Path) -> None:
-    runs, spool = [prepared(seed=seed) for seed in range(3)], spool_of(made, tmp_path)
+    def spoil(folder: Path) -> None:
+        folder.parent.parent.mkdir(parents=True, exist_ok=True)
+        folder.parent.symlink_to("/sys")
 
-    def progress(step: int, last: int) -> None:
-        if step == last:
-            wait_until(lambda: sinks[1].run_id is not None)
-            folder_of(made, sinks[1]).parent.parent.mkdir(parents=True, exist_ok=True)
-            folder_of(made, sinks[1]).parent.symlink_to("/sys")
-
-    with Writer(Link(lambda: made), spool) as writer:
-        sinks = [writer.sink(job) for job in range(3)]
-        run_stack(runs, sinks, progress)
-    assert_one_failed(made, store, runs, sinks, "'/sys|artifacts'|not permitted|denied")
+    assert_one_failed(made, store, *spoilt(made, tmp_path, spoil), "'/sys|artifacts'|not permitted|denied")
 
 
 def assert_one_failed(made: Store, store: Store, runs: list[Run], sinks: list[Tracked], why: str) -> None:

@@ -8,8 +8,8 @@ from typing import Annotated
 
 from pydantic import Strict
 
-from bpexp.cli import REFUSED, arguments
-from bpexp.config import Help
+from bpexp.cli import REFUSED, arguments, tell
+from bpexp.config import Help, StoreUri
 
 __all__ = ["ReportConfig", "main"]
 
@@ -21,7 +21,7 @@ class ReportConfig:
     """Which runs, from where, and where the report goes."""
 
     sweep: Annotated[str, Strict(), Help("latest, a sweep's id or name, or a run's; null: all runs of the experiment")] | None = "latest"
-    uri: Annotated[str, Strict(), Help("MLflow tracking URI; null: MLflow's own default, sqlite:///mlflow.db here")] | None = None
+    uri: StoreUri | None = None
     experiment: Annotated[str, Strict(), Help("MLflow experiment")] = "bpexp"
     out: Annotated[str, Strict(), Help("folder that the report's own folder is made in")] = "reports"
 
@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         runs = load_runs(config.sweep, config.uri, config.experiment)
     except NoRunsError as error:
-        print(f"bpexp: {error}", file=sys.stderr)
+        tell([error])
         return REFUSED
     return told(write(runs, Path(config.out) / folder_name(runs)), config.out)
 

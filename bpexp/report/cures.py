@@ -14,8 +14,8 @@ from typing import Annotated, Any
 import pandas as pd
 from pydantic import Strict
 
-from bpexp.cli import REFUSED, arguments, refuse
-from bpexp.config import TABLES, ConfigError, Fault, Help, RunConfig, asked, flatten, full_key, written
+from bpexp.cli import REFUSED, arguments, refuse, tell
+from bpexp.config import TABLES, ConfigError, Fault, Help, RunConfig, StoreUri, asked, flatten, full_key, written
 from bpexp.core.rows import Row
 from bpexp.report import words
 from bpexp.report.page import save_text, told
@@ -73,7 +73,7 @@ class CuresConfig:
     """Which run of the study, from where, and where the page goes."""
 
     sweep: Annotated[str, Strict(), Help("latest, or a sweep's id or name")] = "latest"
-    uri: Annotated[str, Strict(), Help("MLflow tracking URI; null: MLflow's own default, sqlite:///mlflow.db here")] | None = None
+    uri: StoreUri | None = None
     experiment: Annotated[str, Strict(), Help("MLflow experiment")] = "bpexp"
     out: Annotated[str, Strict(), Help("folder of the page")] = "docs"
 
@@ -185,7 +185,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         study = Study(load_runs(config.sweep, config.uri, config.experiment))
     except NoRunsError as error:
-        print(f"bpexp: {error}", file=sys.stderr)
+        tell([error])
         return REFUSED
     if not is_of_recipes(study):
         must = f"{study.runs.sweep_name} has no recipes to compare; `python -m bpexp study=cures` runs some"

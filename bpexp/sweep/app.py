@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def _tell_interruption(typed: Sequence[str]) -> None:
-    print(f"bpexp: interrupted; {shlex.join(['python', '-m', 'bpexp', *typed])} goes on from here", file=sys.stderr)
+    tell([f"interrupted; {shlex.join(['python', '-m', 'bpexp', *typed])} goes on from here"])
 
 
 def _check_words(arguments: Namespace) -> list[Fault]:

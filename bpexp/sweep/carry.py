@@ -243,11 +243,11 @@ def close_open_runs(job: Job, where: Where, error: BaseException) -> None:
     from bpexp.tracking.sink import MlflowSink
     from bpexp.tracking.store import search
     from bpexp.tracking.trouble import AwayError
-    from bpexp.tracking.writer import Writer
+    from bpexp.tracking.writer import link_to
 
     condition = f"tags.mlflow.parentRunId = '{job.config.tracking.parent}' and attributes.status = 'RUNNING'"
     try:
-        with Writer.to(where.uri, job.config, where.cwd).link.attempt() as store:
+        with link_to(where.uri, job.config.tracking.experiment, offline=job.config.offline).attempt() as store:
             for run in list(search(store.client, store.experiment_id, condition)):
                 if not alive(run.data.tags.get(OWNER, ""), run.data.tags.get(HEARTBEAT)):
                     sink = MlflowSink(store)

@@ -65,11 +65,6 @@ class Course:
         return missing
 
     @property
-    def numbers(self) -> dict[int, int]:
-        """Each run's number: launched ones have that of their job."""
-        return {run: number for number, run in enumerate([*self.launched, *self.resumed])}
-
-    @property
     def ended(self) -> dict[int, Ended]:
         """The runs that came to their end."""
         results = zip(self.launched, self.results, strict=False)  # fewer where the sweep was interrupted
@@ -182,7 +177,7 @@ class Sweeper(BasicSweeper):
             for chosen in rounds(plan.configs, plan.tune, course.losses):
                 first, missing = len(course.launched), course.begin(chosen)
                 if plan.tune:
-                    parent.plan(_planned(plan, course.numbers))
+                    parent.plan(_planned(plan, [*course.launched, *course.resumed]))
                 if len(missing) < len(chosen):
                     print(_resumed([course.found[run] for run in chosen if run in course.found], len(chosen)), flush=True)
                 course.results += self._round(plan, parent, missing, first)

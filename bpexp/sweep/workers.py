@@ -58,11 +58,11 @@ class Here:
 
 @dataclass(eq=False)
 class Stack:
-    """Jobs to hand out, how often their process has died in a row, and what it had kept by then."""
+    """Jobs to hand out, how often their process has died in a row, and what they had kept when it last did."""
 
     jobs: Sequence[Job]
     strikes: int = 0
-    kept: frozenset[str] = frozenset()
+    kept: frozenset[str] | None = None
 
 
 @dataclass(eq=False)
@@ -112,7 +112,6 @@ class Processes:
                     stack = queue.popleft()
                     for job in stack.jobs:
                         begin(job)
-                    stack.kept = _kept(stack.jobs, where)
                     worker.hand(stack, where)
             for connection in wait([worker.connection for worker in self.workers]):
                 worker = next(it for it in self.workers if it.connection is connection)
@@ -152,14 +151,14 @@ class Processes:
         self.workers[self.workers.index(worker)] = Worker.start()
         if stack is None:
             return []
-        stack.strikes = 1 if _kept(stack.jobs, where) != stack.kept else stack.strikes + 1
-        if len(stack.jobs) == 1 and stack.strikes == LAST_STRIKE:
+        strikes = stack.strikes + 1 if _kept(stack.jobs, where) == stack.kept else 1
+        if len(stack.jobs) == 1 and strikes == LAST_STRIKE:
             return [give_up(stack.jobs[0], where, ChildProcessError(f"{_death(code)} {LAST_STRIKE} times without a checkpoint in between"))]
         parts = [stack.jobs]
-        if stack.strikes >= STRIKES and len(stack.jobs) > 1:
+        if strikes >= STRIKES and len(stack.jobs) > 1:
             half = len(stack.jobs) // 2
             parts = [stack.jobs[:half], stack.jobs[half:]]
-        queue.extendleft(Stack(part, stack.strikes) for part in reversed(parts))
+        queue.extendleft(Stack(part, strikes, _kept(part, where)) for part in reversed(parts))
         return []
 
 

@@ -42,13 +42,16 @@ class SweepRun:
     def __init__(self, store: Store, name: str, swept: Mapping[str, str], planned: Sequence[Planned], run_id: str | None = None) -> None:
         """`swept`: each swept key with the values it takes, as typed; `planned`: the jobs, in the order asked for.
 
-        The sweep is that of `run_id`.  Without one, a sweep of this name and these runs that no living process works at is opened again, else a new
-        one is made.
+        The sweep is that of `run_id`, as it is.  Without one, a sweep of this name and these runs that no living process works at is opened again,
+        else a new one is made; its manifest is written.
         """
-        self.store, self.name = store, name
+        self.store, self.name, self.planned = store, name, planned
+        if run_id is not None:
+            self.run_id = run_id
+            return
         text = json.dumps([name, sorted({job.fingerprint for job in planned})])
         same = hashlib.sha256(text.encode()).hexdigest()[:16]
-        self.run_id = run_id or _open_again(store, same) or _make(store, name, swept, same)
+        self.run_id = _open_again(store, same) or _make(store, name, swept, same)
         self.plan(planned)
 
     def plan(self, planned: Sequence[Planned]) -> None:

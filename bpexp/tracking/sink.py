@@ -4,7 +4,7 @@ import getpass
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -30,7 +30,7 @@ from bpexp.tracking.owner import marks
 from bpexp.tracking.points import Points, profiles, series, single
 from bpexp.tracking.store import Store
 
-__all__ = ["Ending", "MlflowSink", "claim", "common_tags", "new_run", "run_name"]
+__all__ = ["Ending", "MlflowSink", "common_tags", "new_run", "run_name"]
 
 ENDED = {KeyboardInterrupt: "KILLED", SystemExit: "KILLED"}
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # PyYAML may be built without libyaml
@@ -76,16 +76,6 @@ def new_run(run: Run, experiment_id: str, job: int) -> NewRun:
     return NewRun(experiment_id, name, time.time_ns() // 1_000_000, tags, parameters, _dataset(run))
 
 
-def claim(sinks: Sequence["MlflowSink"], runs: Sequence[Run], *, anew: bool = False) -> list[Held]:
-    """Open the sinks of runs that no other process trains and that are not finished (`Backend.claim`); sinks of one store."""
-    store = sinks[0].store
-    held = store.backend.claim([new_run(run, store.experiment_id, sink.job) for run, sink in zip(runs, sinks, strict=True)], anew=anew)
-    for run, sink, it in zip(runs, sinks, held, strict=True):
-        if it.state in ("new", "continued"):
-            sink.take(run.config, it)
-    return held
-
-
 @dataclass(frozen=True)
 class Ending:
     """How a run ends that does not come to its end: KILLED where a user or a signal ended it, else FAILED; and why, in a line."""
@@ -109,7 +99,7 @@ class MlflowSink:
         self.points = 0  # sent in all
 
     def open(self, run: Run) -> None:
-        """Make the MLflow run, unless this sink has one (`claim`)."""
+        """Make the MLflow run, unless this sink has one (`take`)."""
         if self.run_id is None:
             new = new_run(run, self.store.experiment_id, self.job)
             run_id, artifacts = self.store.backend.create(new)

@@ -60,12 +60,15 @@ class Sweep:
     def _tell(self) -> None:
         try:
             with self.link.attempt() as store:
-                self._run(store)
+                known = self.account.run_id is not None
+                run = self._run(store)
+                if known:
+                    run.plan(self.account.planned)
         except AwayError:
             self.spool.put(self.account)
 
     def _run(self, store: Store) -> SweepRun:
-        """The parent run, as it is in the store, with its manifest."""
+        """The parent run as it is in the store, made if need be."""
         it = self.account
         run = SweepRun(store, it.title, it.swept, it.planned, it.run_id)
         self.account = replace(it, run_id=run.run_id)

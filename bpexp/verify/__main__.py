@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 from annotated_types import Ge
 from pydantic import Strict
 
-from bpexp.cli import arguments, makeable, refuse
-from bpexp.config import ConfigError, Fault, Help, nearest
+from bpexp.cli import arguments, makeable, refuse, tell
+from bpexp.config import ConfigError, Fault, Help, StoreUri, nearest
 from bpexp.stopping import INTERRUPTED, TERMINATED
 from bpexp.sweep.names import config_dir
 
@@ -33,7 +33,7 @@ What is finished already is not run again.  Exit code 0 if every claim holds, 1 
 class VerifyConfig:
     """Where the runs are tracked, and where the table goes."""
 
-    uri: Annotated[str, Strict(), Help("MLflow tracking URI; null: MLflow's own default, sqlite:///mlflow.db here")] | None = None
+    uri: StoreUri | None = None
     experiment: Annotated[str, Strict(), Help("MLflow experiment of the studies' runs")] = "verify"
     out: Annotated[str, Strict(), Help("folder of the table and the figures")] = "reports/verdicts"
     jobs: Annotated[int, Strict(), Ge(1), Help("studies side by side; null: one per core")] | None = None
@@ -129,8 +129,7 @@ def _verify(studies: dict[str, "StudyFile"], words: Words) -> int:
             page.write([found[name] for name in studies if name in found])
     shown.table([found[name] for name in studies])
     print(out / "index.html")
-    for line in page.undrawn:
-        print(f"bpexp: {line}", file=sys.stderr)
+    tell(page.undrawn)
     return 0 if all(judged.holds for judged in found.values()) and not page.undrawn else 1
 
 

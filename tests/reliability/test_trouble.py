@@ -5,35 +5,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.cli import environment, lines, query
 from tests.proxy import Fault, Proxy
-from tests.served import Server, serving
+from tests.served import Server
 from tests.sweeps import Command
 
 HERE = "hydra.launcher.n_jobs=1"
 RUNS = """select run_uuid, status, kind.value from runs join experiments using (experiment_id) join tags kind using (run_uuid)
     where experiments.name = ? and runs.lifecycle_stage = 'active' and kind.key = 'bpexp.kind' order by start_time"""
 LAST = "select count(*), count(distinct key || ' ' || step), max(step) from metrics where run_uuid = ?"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("served")) as server:
-        yield server
-
-
-@pytest.fixture
-def proxy(server: Server) -> Iterator[Proxy]:
-    proxy = Proxy(server.port)
-    yield proxy
-    proxy.heal()
-    if proxy.server is not None:
-        proxy.refuse()
 
 
 def typed(folder: Path, *words: str, module: str = "bpexp", uri: str | None = None) -> subprocess.CompletedProcess[str]:
