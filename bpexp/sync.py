@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Strict
 
-from bpexp.cli import arguments, tell
-from bpexp.config import Help
+from bpexp.cli import arguments, refuse, tell
+from bpexp.config import ConfigError, Fault, Help
+from bpexp.masks import masked
 
 if TYPE_CHECKING:
     from bpexp.tracking.place import Place
@@ -35,6 +36,8 @@ def main(argv: Sequence[str]) -> int:
     from bpexp.tracking.spool import Sent, Spool  # after the arguments: --help and refusals need no MLflow
     from bpexp.tracking.store import connect, resolve
 
+    if config.folder is not None and not Path(config.folder).is_dir():
+        refuse(ConfigError([Fault("folder", config.folder, "must be a folder that is there; or null")]))
     own = resolve(config.uri, Path.cwd())
     left = 0
     for place in _places(config, own):
@@ -48,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
             tell([f"{waiting:,} wait in {place.folder} for {place.uri}{how}"])
             left += waiting
     if not left:
-        print("nothing waits")
+        print(f"nothing waits for {masked(config.uri)}" if config.uri else "nothing waits")
     return 1 if left else 0
 
 

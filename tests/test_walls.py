@@ -61,7 +61,7 @@ KNOWS = {
     ),
     "bpexp.walkthrough": ("bpexp.cli", "bpexp.config", "bpexp.core"),
     "bpexp.status": ("bpexp.cli", "bpexp.config", "bpexp.sweep.screen", "bpexp.tracking"),
-    "bpexp.sync": ("bpexp.cli", "bpexp.config", "bpexp.tracking"),
+    "bpexp.sync": ("bpexp.cli", "bpexp.config", "bpexp.masks", "bpexp.tracking"),
     "bpexp.ui": ("bpexp.cli", "bpexp.config", "bpexp.stopping", "bpexp.tracking"),
     "bpexp.sweep": (
         "bpexp.checkpoints",

@@ -140,10 +140,13 @@ def _lone_faults(config: DictConfig, *, store: bool) -> list[Fault]:
     """All that is wrong with a lone run and, where the rest is right, with the store it would go to."""
     try:
         settings = read(config).config
-        if store and not settings.offline:
+        if store:
             from bpexp.tracking.store import connect, resolve
 
-            connect(resolve(settings.tracking.uri), settings.tracking.experiment)
+            uri = resolve(settings.tracking.uri)
+            Where(uri, Path.cwd()).check(settings)
+            if not settings.offline:
+                connect(uri, settings.tracking.experiment)
     except ConfigError as error:
         return error.faults
     return []

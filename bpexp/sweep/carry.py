@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bpexp.checkpoints import Checkpoints
-from bpexp.cli import tell
-from bpexp.config import RunConfig
+from bpexp.cli import makeable, tell
+from bpexp.config import ConfigError, Fault, RunConfig
 from bpexp.core.records import Records
 from bpexp.core.state import State
 from bpexp.experiment import Keep, Run, numerics, prepare, run_stack
@@ -69,8 +69,20 @@ class Where:
         """Of the run of this fingerprint, `config` being its own or another of the same sweep."""
         return Checkpoints(self._spool(config).place.checkpoints / fingerprint, fingerprint, numerics())
 
+    def check(self, config: RunConfig) -> None:
+        """Raises `ConfigError` where a folder that is asked for can't hold states, as far as that can be told without making it."""
+        asked = config.tracking.state
+        try:
+            if asked is not None:
+                makeable(self._spool(config).folder)
+        except OSError as error:
+            raise ConfigError([Fault("tracking.state", asked, f"must be a folder that can be written to ({error.strerror or error})")]) from None
+        if asked is not None and not asked.strip():
+            raise ConfigError([Fault("tracking.state", asked, "must be a folder; or null")])
+
     def store(self, config: RunConfig) -> "Store | None":
         """The store that a command is about to use, to which what waits is sent first; None where it is not to be asked.  Raises `ConfigError`."""
+        self.check(config)
         if config.offline:
             return None
         from bpexp.tracking.store import connect

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
-from bpexp import walkthrough
+from bpexp import status, sync, walkthrough
 from bpexp.report import __main__ as report
 from bpexp.report import theory
 from bpexp.sweep import app
@@ -31,6 +31,8 @@ def _bpexp(words: Sequence[str]) -> None:
 COMMANDS: Mapping[str, Main] = {
     "bpexp": _bpexp,
     "bpexp.report": report.main,
+    "bpexp.status": status.main,
+    "bpexp.sync": sync.main,
     "bpexp.theory": theory.main,
     "bpexp.verify": verify.main,
     "bpexp.walkthrough": walkthrough.main,

@@ -101,6 +101,24 @@ def test_found_before(word: str, mode: tuple[str, ...], tmp_path: Path) -> None:
     check(tmp_path, *mode, word)
 
 
+@pytest.mark.parametrize("mode", [(), ("-m", "seed=0,1")], ids=["lone", "sweep"])
+@pytest.mark.parametrize("offline", ["true", "false"])
+@pytest.mark.parametrize("folder", ["''", "/dev/null/x", f"/{'x' * 5000}"], ids=["empty", "below a file", "long"])
+def test_folders_that_can_hold_no_states(folder: str, offline: str, mode: tuple[str, ...], tmp_path: Path) -> None:
+    (line,) = refused(tmp_path, *mode, f"tracking.state={folder}", f"offline={offline}", "depth=1", "steps=0")
+    assert line.startswith("tracking.state")
+
+
+@pytest.mark.parametrize("command", ["bpexp.status", "bpexp.sync"])
+@pytest.mark.parametrize("word", ["nonsense", "ur=x", "experiment.x=1"])
+def test_words_of_commands_that_read(command: str, word: str, tmp_path: Path) -> None:
+    assert len(refused(tmp_path, word, command=command)) == 1
+
+
+def test_a_folder_to_send_from_that_is_not_there(tmp_path: Path) -> None:
+    assert refused(tmp_path, "folder=nowhere", command="bpexp.sync") == ["folder=nowhere: must be a folder that is there; or null"]
+
+
 HYDRAS = {  # words of Hydra's own that it answers with a traceback when it has begun
     "hydra.verbose=[[1]]": (),
     "hydra.searchpath=[nope://x]": (),
