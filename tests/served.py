@@ -14,6 +14,7 @@ from pathlib import Path
 from bpexp.experiment import Run, run_stack
 from bpexp.tracking.sink import MlflowSink
 from bpexp.tracking.store import Store
+from bpexp.ui import OURS
 from tests.cli import environment, query
 
 __all__ = ["Points", "Server", "points_of", "serving", "undisturbed", "wait_until"]
@@ -52,7 +53,7 @@ class Server:
         line = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
         line += ["--backend-store-uri", f"sqlite:///{self.database}", "--artifacts-destination", str(self.folder / "artifacts")]
         quiet = subprocess.DEVNULL
-        self.process = subprocess.Popen(line, cwd=self.folder, env=environment(), start_new_session=True, stdout=quiet, stderr=quiet)
+        self.process = subprocess.Popen(line, cwd=self.folder, env=environment(**OURS), start_new_session=True, stdout=quiet, stderr=quiet)
         wait_until(self.answers)
 
     def answers(self) -> bool:
