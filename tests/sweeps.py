@@ -42,6 +42,8 @@ class Command:
     def __init__(self, folder: Path, *words: str, room: int | None = None) -> None:
         """`room`: bytes of memory that it may take besides those that it has when it starts."""
         self.files = [folder.parent / f"{folder.name}-{name}-{next(NUMBERS)}" for name in ("stdout", "stderr")]
+        for file in self.files:
+            file.touch()  # it may be killed before it has written
         self.process = FORKS.Process(target=_main, args=(folder, words, self.files, room))
         self.process.start()
         assert self.process.pid is not None

@@ -1,6 +1,8 @@
 """Sweeps whose runs train in stacks, of several variants, with a tuned key: from the command line through to MLflow."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from functools import cached_property
 from math import ceil, inf
@@ -27,7 +29,7 @@ from bpexp.sweep.grid import own_words
 from bpexp.sweep.names import config_dir
 from bpexp.sweep.stacked import START_SECONDS, Load, Settings, load_of, processes, stack_key, stacks
 from bpexp.sweep.tuning import rounds
-from tests.cli import inside, lines
+from tests.cli import ROOT, environment, inside, lines
 from tests.sweeps import Sweeps
 
 SMALL = ("steps=40", "width=6", "batch_size=16", "tracking.uri=sqlite:///runs.db")
@@ -229,6 +231,14 @@ def test_runs_of_a_stack_that_cannot_be_filed_are_failed(tmp_path: Path) -> None
     runs = store.client.search_runs([experiment])
     assert [run.info.status for run in runs] == ["FAILED"] * 5
     assert all(run.data.tags["bpexp.error"] for run in runs)
+
+
+def test_a_worker_imports_what_its_main_process_does(tmp_path: Path) -> None:
+    """Also where only that one knows where the package lies."""
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from bpexp.sweep.workers import Worker; print(Worker.start().connection.recv())"
+    told = {key: value for key, value in environment().items() if key != "PYTHONPATH"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=told, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "ready\n"), done.stderr
 
 
 @pytest.mark.parametrize(

@@ -77,12 +77,13 @@ class Worker:
     @classmethod
     def start(cls) -> "Worker":
         ours, theirs = Pipe()
-        one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # a run that asks for more gets them
+        own = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # a run that asks for more gets them
+        own["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))  # what is imported here is imported there
         line = [sys.executable, "-m", "bpexp.sweep.worker", str(theirs.fileno())]
         before = signal.pthread_sigmask(
             signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP}
         )  # the terminal's are the main process's, from the first moment
-        process = subprocess.Popen(line, env=os.environ | one, pass_fds=[theirs.fileno()])  # noqa: S603
+        process = subprocess.Popen(line, env=os.environ | own, pass_fds=[theirs.fileno()])  # noqa: S603
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         return cls(process, ours)
