@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import bpexp
-from bpexp.config import ConfigError, RunConfig, TrackingConfig, check
+from bpexp.config import ConfigError, DataConfig, RunConfig, TrackingConfig, check
 from bpexp.core.records import Records
 from bpexp.experiment import NullSink, Run, prepare, run
 from bpexp.tracking.backend import Client
@@ -243,6 +243,17 @@ def test_frames_that_are_not_asked_for_are_not_read(filled: tuple[str, list[Reco
         else:
             assert list(frame.columns) == ["run_id", *FRAMES[name]]
             assert len(frame) == 0
+
+
+def test_curves_of_nets_whose_targets_are_no_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have no accuracies, and are no damaged runs."""
+    monkeypatch.chdir(tmp_path)
+    store = connect(resolve(None, tmp_path), "bpexp")
+    linear = trained(depth=3, width=16, batch_size="full", data=DataConfig("linear", test_fraction=0.0), activation="linear", output="linear")[0]
+    run(linear, MlflowSink(store))
+    found = load_runs(uri=store.uri)
+    assert found.runs["status"].tolist() == ["FINISHED"]
+    assert list(found.curves.columns) == ["run_id", "step", "loss_train", "loss_train_full", "loss_test"]
 
 
 @pytest.mark.parametrize("frames", ["curves", ("curve",), ("runs",)])

@@ -43,6 +43,7 @@ FRAMES = {  # each with its columns; a run's are in its artifact NAME.parquet
     "layers": ("step", "layer", *(probe.column for probe in PROBES.values() if probe.always)),
     "spectra": ("step", "layer", "sample", "index", "log10_singular_value"),
 }
+OF_CLASSES = {"accuracy_train", "accuracy_test"}  # a run whose targets are no classes has none
 
 
 class NoRunsError(LookupError):
@@ -272,6 +273,7 @@ def _frame(path: str, name: str, called: str) -> pd.DataFrame:
         frame = pd.read_parquet(path)
     except (OSError, ValueError, ArrowException) as error:
         raise NoRunsError(f"{called} is damaged ({reason(error)})") from None
-    if lost := [column for column in FRAMES[name] if column not in frame or not is_numeric_dtype(frame[column])]:
+    needed = [column for column in FRAMES[name] if column in frame or column not in OF_CLASSES]
+    if lost := [column for column in needed if column not in frame or not is_numeric_dtype(frame[column])]:
         raise NoRunsError(f"{called} is damaged: it must have numbers in {', '.join(lost)}")
     return frame
