@@ -341,22 +341,6 @@ def test_artifacts_that_are_gone_are_told(filled: tuple[str, list[Records]], tmp
 # ---------------------------------------------------------------------------------------------- the store
 
 
-def test_sixteen_processes_that_start_together_on_no_database(tmp_path: Path) -> None:
-    code = """if True:
-        from pathlib import Path
-        from bpexp.tracking.store import connect, resolve
-        from tests.cli import forked
-        forked(16, lambda number: Path(f"{number}.id").write_text(connect(resolve(None, Path.cwd()), "together").experiment_id))
-    """
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr
-    ids = [path.read_text() for path in tmp_path.glob("*.id")]
-    assert len(ids) == 16
-    assert len(set(ids)) == 1
-    assert exists(f"sqlite:///{tmp_path}/mlflow.db")
-    assert query(tmp_path / "mlflow.db", "select count(*) from experiments where name = 'together'") == [(1,)]
-
-
 def test_a_store_whose_making_was_cut_off_is_made_anew(tmp_path: Path) -> None:
     """Killed as soon as a database has tables, long before it has all of them."""
     code = "from pathlib import Path; from bpexp.tracking.store import connect, resolve; connect(resolve(None, Path.cwd()), 'bpexp')"
