@@ -56,7 +56,7 @@ def forked(count: int, work: Callable[[int], object]) -> None:
 def inside(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """`python -m bpexp words…` in `folder`, but in this process: it takes a tenth of the time."""
     with patch.dict(os.environ, {"PYTHONPATH": str(ROOT)}):  # for processes that it starts
-        done = attempt(folder, *words)
+        done = attempt(folder, *words, seconds=240)
     assert isinstance(done.code, int | None), done
     return subprocess.CompletedProcess(words, done.code or 0, done.out, done.err)
 

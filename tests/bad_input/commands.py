@@ -53,14 +53,14 @@ class HangingError(BaseException):
 
 
 @contextmanager
-def watchdog() -> Iterator[None]:
+def watchdog(seconds: int = HANGS) -> Iterator[None]:
     """Raises what no command catches where something hangs."""
 
     def bark(_signal: int, _frame: object) -> None:
-        raise HangingError(f"not done after {HANGS} seconds")
+        raise HangingError(f"not done after {seconds} seconds")
 
     before = signal.signal(signal.SIGALRM, bark)
-    signal.alarm(HANGS)
+    signal.alarm(seconds)
     try:
         yield
     finally:
@@ -68,10 +68,10 @@ def watchdog() -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def attempt(folder: Path, *words: str, command: str = "bpexp") -> Done:
-    """Run a command in a folder; an exception that a user would see as a traceback is raised."""
+def attempt(folder: Path, *words: str, command: str = "bpexp", seconds: int = HANGS) -> Done:
+    """Run a command in a folder, for so many seconds at most; an exception that a user would see as a traceback is raised."""
     out, err = io.StringIO(), io.StringIO()
-    with chdir(folder), redirect_stdout(out), redirect_stderr(err), watchdog():
+    with chdir(folder), redirect_stdout(out), redirect_stderr(err), watchdog(seconds):
         try:
             code = COMMANDS[command](words)
         except SystemExit as left:

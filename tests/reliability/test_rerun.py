@@ -76,13 +76,12 @@ def test_runs_of_other_numerics_are_told_of(sweeps: Sweeps) -> None:
 
 def test_two_at_once_share_the_work(tmp_path: Path) -> None:
     sweeps, words = Sweeps(tmp_path), (*NET, "steps=8000", "lr=0.05", "seed=range(0,6)", "hydra.launcher.max_runs=1")
-    first = sweeps.start(*words)
+    both = [sweeps.start(*words), sweeps.start(*words)]
     try:
-        first.wait_for(lambda: sweeps.nets("RUNNING"))
-        second = sweeps.run(*words)
-        assert (second.code, first.done().code) == (0, 0)
+        assert [command.done().code for command in both] == [0, 0]
     finally:
-        first.end()
+        for command in both:
+            command.end()
     assert len({sweeps.tag(run, "bpexp.owner") for run in sweeps.nets("FINISHED")}) == 2
     assert (sweeps.finished(), sweeps.nets("RUNNING"), sweeps.twice(), sweeps.checkpoints()) == (6, [], [], [])
     assert {sweeps.status(parent) for parent in sweeps.parents()} == {"FINISHED"}

@@ -120,7 +120,7 @@ def test_what_a_measure_or_a_figure_cannot_do_is_told_in_a_line(judged: tuple[Pa
     assert "can&#39;t be drawn of these runs" in (folder / "reports/verdicts/index.html").read_text()
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sent", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.soak)])
 def test_interrupted_it_closes_its_runs_and_goes_on_where_it_was(tmp_path: Path, sent: signal.Signals) -> None:
     slow = yaml.safe_load(example())
     slow |= {"steps": 1500, "depth": 6}
