@@ -24,7 +24,8 @@ from bpexp.sweep.gallery import alone
 from tests.bad_input.commands import refused
 from tests.cli import inside
 
-WORDS = {"equation": "φ(z) = cz", "effect": "Every layer multiplies the deltas by c.", "source": "made up"}
+WORDS: dict[str, Any] = {"equation": "φ(z) = cz", "effect": "Every layer multiplies the deltas by c.", "source": "made up"}
+LINE: dict[str, Any] = WORDS | {"range": (-np.inf, np.inf), "steepest": 1.0}
 SMALL = RunConfig(depth=4, width=6, steps=3, activation="scaled")
 
 
@@ -38,12 +39,12 @@ def _slope(factor: float, _z: Array, _a: Array, out: Array) -> None:
 
 def scaled(factor: float, **more: Any) -> Activation:
     functions = partial(_times, factor), partial(_slope, factor)
-    return Activation("scaled", *functions, **({"range": (-np.inf, np.inf), "steepest": 1.0} | WORDS | more))
+    return Activation("scaled", *functions, **(LINE | more))
 
 
 def largest(now: Before, k: int) -> Float64s:
     """Max |z_k| over samples and neurons."""
-    return np.abs(now.neurons.z[k]).max(axis=(1, 2)).astype(np.float64)
+    return np.asarray(np.abs(now.neurons.z[k]).max(axis=(1, 2)), np.float64)
 
 
 @pytest.fixture(autouse=True)
