@@ -6,6 +6,7 @@ A new command is run as it stands; one that takes too long, or needs what is not
 import ast
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -28,12 +29,12 @@ from tests.security.test_ui import SECONDS, free_port, status
 from tests.sweeps import empty_store
 
 SMALL = {"steps": "steps=5", "width": "width=8"}  # of every net that a command trains, where it says nothing else
-ONE_OF_EACH = ("depth=5", "lr=0.1", "seed=0", "steps=1", "width=4", "hydra.sweeper.tune=null", "hydra.launcher.max_runs=64")
+CURES = """depth=5 lr=0.1 seed=0 steps=1 width=4 hydra.sweeper.tune=null 'hydra.sweeper.variants=["","activation=tanh","norm=batch","optimizer=adam"]'"""
 
 INSTEAD = {  # what is run in place of a command: the same, but small
-    "python -m bpexp.report sweep=depth=10,50,100": ("python", "-m", "bpexp.report", "sweep=depth=10,50,100 steps=5 width=8"),  # so is its name here
-    "python -m bpexp study=cures": ("python", "-m", "bpexp", "study=cures", *ONE_OF_EACH),
-    "python -m bpexp study=slopes": ("python", "-m", "bpexp", "study=slopes", "depth=6", "width=8", "seed=0"),
+    "python -m bpexp.report sweep=depth=10,50,100": "python -m bpexp.report 'sweep=depth=10,50,100 steps=5 width=8'",  # so is its name here
+    "python -m bpexp study=cures": f"python -m bpexp study=cures {CURES}",
+    "python -m bpexp study=slopes": "python -m bpexp study=slopes depth=6 width=8 seed=0",
 }
 
 ELSEWHERE = {  # the test, or the script, that runs a command in earnest, and words of it that show that it does
@@ -157,7 +158,7 @@ RUNS: Mapping[str, Callable[[Path, str, tuple[str, ...]], None]] = {"bpexp.ui": 
 
 @pytest.mark.parametrize("command", [command for command in ALL if RUN.get(command.line) is command], ids=str)
 def test_command(command: Command, folder: Path) -> None:
-    first, *rest = INSTEAD.get(command.line, command.words)
+    first, *rest = shlex.split(INSTEAD[command.line]) if command.line in INSTEAD else command.words
     words = ({"python3": "python"}.get(name := first.removeprefix(".venv/bin/"), name), *rest)
     for start, look in LOOKED_AT.items():
         if words[: len(start)] == start:
