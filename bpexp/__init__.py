@@ -1,12 +1,13 @@
 """bpexp: what backpropagation does to a gradient on its way through a deep network.
 
-`train(RunConfig(depth=50))` trains one net and returns its records; `load_runs()` reads back what MLflow holds.  `python -m bpexp` is the
-command line.
+`train(RunConfig(depth=50))` trains one net and returns its records; `load_runs()` reads back what MLflow holds; `add` takes an activation, a
+probe or another row of your own.  `python -m bpexp` is the command line.
 """
 
 from typing import TYPE_CHECKING, Any
 
 from bpexp.config import ConfigError, DataConfig, InitConfig, OptimizerConfig, RunConfig, ScheduleConfig, SkipConfig, TrackingConfig
+from bpexp.core.own import add
 from bpexp.core.records import Records
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ __all__ = [
     "ScheduleConfig",
     "SkipConfig",
     "TrackingConfig",
+    "add",
     "load_runs",
     "train",
 ]

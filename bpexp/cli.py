@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from bpexp import plugins
 from bpexp.config import ConfigError, Fault, explain, parse, takes_text
 
 if TYPE_CHECKING:
@@ -44,10 +45,11 @@ def makeable(folder: Path) -> None:
 
 def arguments(schema: type[T], argv: Sequence[str], description: str) -> T:
     """The configuration that `key=value` arguments make of a schema's defaults; answers --help, refuses what is wrong."""
-    if {"-h", "--help"} & set(argv):
-        print(f"{description}\n\nkeys (key=default, meaning, what is allowed):\n{explain(schema, schema())}")
-        raise SystemExit(0)
     try:
+        plugins.load()
+        if {"-h", "--help"} & set(argv):
+            print(f"{description}\n\nkeys (key=default, meaning, what is allowed):\n{explain(schema, schema())}")
+            raise SystemExit(0)
         return parse(schema, _values(schema, argv))
     except ConfigError as error:
         refuse(error)

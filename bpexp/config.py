@@ -6,7 +6,7 @@ and `--help`.  `parse` turns a mapping into a checked configuration or raises `C
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from functools import cache
@@ -25,8 +25,9 @@ from bpexp.core.initializers import INITIALIZERS
 from bpexp.core.losses import LOSSES
 from bpexp.core.normalization import NORMS
 from bpexp.core.optimizers import OPTIMIZERS
+from bpexp.core.own import digest, is_ours
 from bpexp.core.probes import CHOSEN, PLAIN, PROBES
-from bpexp.core.rows import Row
+from bpexp.core.rows import Part, Row
 from bpexp.core.schedules import SCHEDULES
 from bpexp.core.skips import SKIPS
 from bpexp.core.training import NUMERICS
@@ -95,14 +96,18 @@ class ConfigError(ValueError):
         super().__init__("\n".join(map(str, self.faults)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OneOf:
-    """The names that a key may take."""
+    """The names that a key may take: those that a table has when it is asked, for rows may be added to it (`bpexp.core.own`)."""
 
-    names: tuple[str, ...]
+    table: Collection[str]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(sorted(self.table))
 
     def check(self, name: str) -> str:
-        if name not in self.names:
+        if name not in self.table:
             raise PydanticCustomError("one_of", "not one of the names")
         return name
 
@@ -114,8 +119,8 @@ class Help:
     text: str
 
 
-def _one_of(names: Iterable[str]) -> tuple[OneOf, AfterValidator]:
-    options = OneOf(tuple(sorted(names)))
+def _one_of(table: Collection[str]) -> tuple[OneOf, AfterValidator]:
+    options = OneOf(table)
     return options, AfterValidator(options.check)
 
 
@@ -125,7 +130,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else ""
 
 
-HIDDEN = {name: row for name, row in ACTIVATIONS.items() if row.elementwise}
+HIDDEN = Part(ACTIVATIONS, lambda row: row.elementwise)
 TABLES: dict[str, Mapping[str, Row]] = {
     "activation": HIDDEN,
     "init": INITIALIZERS,
@@ -598,5 +603,15 @@ def fingerprint(config: RunConfig, data_checksum: str) -> str:
     """A hash of all that fixes a run's numbers and its records: the configuration but for `tracking`, the data, the core's numerics."""
     fixed = untracked(config)
     del fixed["data.path"]  # the checksum knows what the file holds, wherever it lies
-    text = json.dumps({"config": fixed, "data": data_checksum, "numerics": NUMERICS}, sort_keys=True)
+    own = _own(config)
+    text = json.dumps({"config": fixed, "data": data_checksum, "numerics": NUMERICS} | ({"own": own} if own else {}), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _own(config: RunConfig) -> dict[str, str]:
+    """Digests of the rows that a run takes and that did not come with bpexp: of these a name does not say what they compute."""
+    values = flatten(config)
+    named: list[tuple[str, Mapping[str, Any], str]] = [(key, table, values[full_key(key)]) for key, table in TABLES.items()]
+    named += [("output", ACTIVATIONS, str(config.output)), *(("probes", PROBES, name) for name in config.probes)]
+    rows = {f"{key}={name}": table[name] for key, table, name in named if name in table}
+    return {word: digest(row) for word, row in rows.items() if not is_ours(row)}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bpexp.config import RunConfig, given, solved
 from bpexp.core.activations import ACTIVATIONS, Activation
 from bpexp.core.arrays import Float64s
-from bpexp.core.initializers import INITIALIZERS
+from bpexp.core.initializers import INITIALIZERS, Initializer
 from bpexp.core.records import decades_per_layer
 from bpexp.datasets import load
 from bpexp.theory.mean_field import NoCriticalPointError, NoFixedPointError, Settled, settled
@@ -78,9 +78,9 @@ def predict(config: RunConfig) -> Prediction | None:
     net = _Net(
         sizes=(data.inputs, *[config.width] * (config.depth - 1), data.outputs),
         q_input=float(np.vdot(x, x)) / x.size,
-        activation=config.activation,
-        output=str(config.output),
-        init=init.name,
+        activation=ACTIVATIONS[config.activation],
+        output=ACTIVATIONS[str(config.output)],
+        init=init,
         keys=tuple(given(part, init).items()),
         sigma_b2=part.sigma_b2 if config.bias else 0.0,
         centre=init.centre if config.bias else 0.0,
@@ -120,9 +120,9 @@ class _Net:
 
     sizes: tuple[int, ...]
     q_input: float
-    activation: str
-    output: str
-    init: str
+    activation: Activation
+    output: Activation
+    init: Initializer
     keys: tuple[tuple[str, object], ...]
     sigma_b2: float
     centre: float
@@ -131,10 +131,10 @@ class _Net:
 
 @cache
 def _predict(net: _Net) -> Prediction:
-    phi, init, keys = ACTIVATIONS[net.activation], INITIALIZERS[net.init], dict(net.keys)
+    phi, init, keys = net.activation, net.init, dict(net.keys)
     assert init.sigma_w2 is not None
     weights = [init.sigma_w2(n_in, n_out, **keys) for n_in, n_out in pairwise(net.sizes)]
-    found = profile(phi, net.sizes, weights, net.sigma_b2, net.q_input, output=ACTIVATIONS[net.output], centre=net.centre)
+    found = profile(phi, net.sizes, weights, net.sigma_b2, net.q_input, output=net.output, centre=net.centre)
     orthogonal = init.draws_orthogonal(**keys)
     lost, lost_by_all = (
         lost_to_width(phi, net.sizes, weights, net.sigma_b2, found.log10_q, centre=net.centre, orthogonal=orthogonal, directions=directions)

@@ -148,7 +148,7 @@ WRITTEN: dict[str, Written] = {
     "linear": Written(lambda z: z, "{z}", lambda _z, _a: ONE),
     "erf": Written(math.erf, "erf({z})", erf_slope),
 }
-NAMES = OneOf(tuple(sorted(WRITTEN)))
+NAMES = OneOf(WRITTEN)
 
 
 @dataclass

@@ -121,7 +121,7 @@ def workers(session: int) -> list[int]:
 
 
 @cache
-def _empty() -> bytes:
+def empty_store() -> bytes:
     """A store without runs: MLflow takes seconds to make its tables."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "empty.db"
@@ -136,7 +136,7 @@ class Sweeps:
         folder.mkdir(exist_ok=True)
         self.folder, self.file = folder, folder / "runs.db"
         self.uri, self.word = f"sqlite:///{self.file}", "tracking.uri=sqlite:///runs.db"
-        self.file.write_bytes(_empty())
+        self.file.write_bytes(empty_store())
 
     def start(self, *words: str, room: int | None = None) -> Command:
         return Command(self.folder, *words, self.word, room=room)

@@ -3,14 +3,16 @@
 A row is the one place where an option stands: the command line, the tests, the documentation and the gallery of cures read the tables.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from inspect import signature
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar, overload
 
-__all__ = ["Row", "RuleRow", "parameters"]
+__all__ = ["Names", "Part", "Row", "RuleRow", "parameters"]
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,42 @@ class RuleRow(Row):
     @property
     def keys(self) -> Mapping[str, Any]:
         return parameters(self.rule, after=2)
+
+
+class Part(Mapping[str, R]):
+    """The rows of a table that pass, also of those that are added later (`bpexp.core.own`)."""
+
+    def __init__(self, table: Mapping[str, R], passes: Callable[[R], bool]) -> None:
+        self.table, self.passes = table, passes
+
+    def __getitem__(self, name: str) -> R:
+        row = self.table[name]
+        if not self.passes(row):
+            raise KeyError(name)
+        return row
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, row in self.table.items() if self.passes(row))
+
+    def __len__(self) -> int:
+        return sum(map(self.passes, self.table.values()))
+
+
+class Names(Sequence[str]):
+    """Names that are looked up whenever they are asked for, because tables may grow."""
+
+    def __init__(self, listed: Callable[[], Iterable[str]]) -> None:
+        self.listed = listed
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        return tuple(self.listed())[index]
+
+    def __len__(self) -> int:
+        return len(tuple(self.listed()))
 
 
 @cache  # asked several times for each of a sweep's jobs

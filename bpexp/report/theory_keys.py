@@ -10,7 +10,7 @@ from bpexp.config import HIDDEN, MAX_DEPTH, MAX_WIDTH, Finite, Help, OneOf
 
 __all__ = ["TheoryConfig"]
 
-ACTIVATION = OneOf(tuple(sorted(HIDDEN)))
+ACTIVATION = OneOf(HIDDEN)
 
 
 @dataclass

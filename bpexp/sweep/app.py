@@ -23,7 +23,7 @@ from hydra.core.utils import configure_log
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from bpexp import stopping
+from bpexp import plugins, stopping
 from bpexp.cli import makeable, refuse, tell
 from bpexp.config import GROUPS, ConfigError, Fault, RunConfig, blanks
 from bpexp.experiment import Progress
@@ -47,6 +47,10 @@ __all__ = ["Task", "main"]
 def main() -> None:
     """`python -m bpexp`: check the words, then hand over to Hydra."""
     stopping.install()
+    try:
+        plugins.load()
+    except ConfigError as error:
+        refuse(error)
     _register()
     guard()
     parser, typed = get_args_parser(), sys.argv[1:]
@@ -177,6 +181,7 @@ class Task:
         from bpexp.tracking.sink import run_name
         from bpexp.tracking.store import resolve
 
+        plugins.load()  # Hydra's own launchers call this in other processes
         prepared, told = read(config), HydraConfig.get()
         settings, cwd, lone = prepared.config, Path(told.runtime.cwd), told.mode == RunMode.RUN
         where, name = Where(resolve(settings.tracking.uri, cwd), cwd), settings.tracking.run_name or run_name(settings)

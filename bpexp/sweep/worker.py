@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
-from bpexp import stopping
+from bpexp import plugins, stopping
 
 __all__ = ["READY", "main"]
 
@@ -23,6 +23,7 @@ READY = "ready"
 
 def main(argv: Sequence[str]) -> None:
     stopping.install(worker=True)
+    plugins.load()
     import bpexp.tracking.sink  # noqa: F401 (MLflow takes a second to load: now)
     from bpexp.sweep.carry import carry_out
 

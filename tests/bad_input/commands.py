@@ -3,7 +3,7 @@
 import io
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ def _bpexp(words: Sequence[str]) -> None:
         app.main()
 
 
-COMMANDS: Mapping[str, Main] = {
+COMMANDS: dict[str, Main] = {
     "bpexp": _bpexp,
     "bpexp.report": report.main,
     "bpexp.status": status.main,

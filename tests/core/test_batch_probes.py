@@ -232,7 +232,7 @@ def setting(name: str, dtype: type, runs: int) -> tuple[Architecture, Any]:
 
 
 def probes_of(name: str) -> tuple[str, ...]:
-    return tuple(BATCH_PROBES) if name in {"norm", "skip"} else CHOSEN
+    return tuple(BATCH_PROBES) if name in {"norm", "skip"} else tuple(CHOSEN)
 
 
 @pytest.mark.parametrize("batch", [2, 8])

@@ -1,0 +1,192 @@
+"""Whatever the pages tell readers to type works: each command is run, with fewer steps and neurons, or looked at, or run by a test that is named.
+
+A new command is run as it stands; one that takes too long, or needs what is not here, gets an entry in a table below, with the reason.
+"""
+
+import ast
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import chdir, suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+
+from bpexp.report import cures
+from tests.bad_input.commands import COMMANDS, attempt
+from tests.cli import ROOT, environment
+from tests.docs.fences import Command, commands, python_blocks
+from tests.security.test_ui import SECONDS, free_port, status
+from tests.sweeps import empty_store
+
+SMALL = {"steps": "steps=5", "width": "width=8"}  # of every net that a command trains, where it says nothing else
+CURES = """depth=5 lr=0.1 seed=0 steps=1 width=4 hydra.sweeper.tune=null 'hydra.sweeper.variants=["","activation=tanh","norm=batch","optimizer=adam"]'"""
+
+INSTEAD = {  # what is run in place of a command: the same, but small
+    "python -m bpexp.report sweep=depth=10,50,100": "python -m bpexp.report 'sweep=depth=10,50,100 steps=5 width=8'",  # so is its name here
+    "python -m bpexp study=cures": f"python -m bpexp study=cures {CURES}",
+    "python -m bpexp study=slopes": "python -m bpexp study=slopes depth=6 width=8 seed=0",
+}
+
+ELSEWHERE = {  # the test, or the script, that runs a command in earnest, and words of it that show that it does
+    "python -m bpexp.verify slopes": (".ci/run", "python -m bpexp.verify --quick"),
+    "python -m bpexp.verify": (".ci/run", "python -m bpexp.verify --quick"),
+    "python -m bpexp.verify --quick": (".ci/run", "python -m bpexp.verify --quick"),
+    "python -m bpexp.verify mine --config-dir claims": ("tests/verify/test_command.py", 'add(folder, "mine", example())'),
+}
+
+ALL = commands()
+RUN = {command.line: command for command in ALL if command.line not in ELSEWHERE}  # each once, where it is told last
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+# ---------------------------------------------------------------------------------------------- what is run
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where all of it is typed, one after the other, as in a checkout."""
+    folder = tmp_path_factory.mktemp("typed")
+    (folder / "mlflow.db").write_bytes(empty_store())
+    rng = np.random.default_rng(0)
+    np.savez(folder / "mine.npz", x=rng.random((60, 5)), y=rng.integers(0, 3, 60))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("PYTHONPATH", str(ROOT))
+        yield folder
+
+
+def small(words: tuple[str, ...]) -> tuple[str, ...]:
+    """The words of `python -m bpexp` for a net, or a sweep, of a second."""
+    if any(word.startswith(("-", "study=")) and word != "-m" for word in words):
+        return words
+    given = {word.partition("=")[0] for word in words}
+    return (*words, *(word for key, word in SMALL.items() if key not in given), *(["hydra.launcher.n_jobs=1"] if "-m" in words else []))
+
+
+def run(folder: Path, module: str, words: tuple[str, ...]) -> None:
+    with patch.dict(COMMANDS, {"bpexp.report.cures": cures.main}):
+        done = attempt(folder, *(small(words) if module == "bpexp" else words), command=module)
+    assert done.code in (None, 0), done
+    assert "Traceback" not in done.out + done.err
+    assert "failed" not in done.err
+
+
+def serve(folder: Path, _module: str, words: tuple[str, ...]) -> None:
+    """Start the server, ask for its page, end it."""
+    port = free_port()
+    line = [sys.executable, "-m", "bpexp.ui", *words, f"port={port}"]
+    process = subprocess.Popen(line, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        assert process.stdout is not None
+        assert f"http://127.0.0.1:{port}/" in process.stdout.readline()
+        end, answer = time.monotonic() + SECONDS, 0
+        while answer != 200 and time.monotonic() < end and process.poll() is None:
+            with suppress(OSError):
+                answer = status(port, f"127.0.0.1:{port}")
+            time.sleep(0.2)
+        assert answer == 200
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+# ---------------------------------------------------------------------------------------------- what is looked at
+
+
+def look_at_pip(words: tuple[str, ...]) -> None:
+    """`pip install`: of files that are there, of extras and packages that the project knows."""
+    assert words[0] == "install"
+    extras: Mapping[str, list[str]] = PROJECT["project"]["optional-dependencies"]
+    known = {re.split(r"[<>=\[]", it)[0] for some in extras.values() for it in some}
+    for before, word in pairwise(words):
+        if before == "-r":
+            assert (ROOT / word).is_file()
+        elif word != "-r":
+            of_ours = re.fullmatch(r"\.(?:\[(\w+)\])?", word)
+            assert (of_ours[1] or "bench") in extras if of_ours else word in known, word
+
+
+def look_at_pytest(words: tuple[str, ...]) -> None:
+    """Markers and files that are there, options that pytest has."""
+    assert {word for word in words if word.startswith("-")} <= {"-m", "-n", "-q", "-s"}
+    valued = {word: value for word, value in pairwise(words) if word in ("-m", "-n")}
+    markers = {line.partition(":")[0] for line in PROJECT["tool"]["pytest"]["ini_options"]["markers"]}
+    assert set(re.findall(r"\w+", valued.get("-m", ""))) - {"or", "not", "and"} <= markers
+    assert all((ROOT / word).exists() for word in words if not word.startswith("-") and word not in valued.values())
+
+
+def look_at_uv(words: tuple[str, ...]) -> None:
+    """`uv pip compile`: the lock files that are there, of extras that are there."""
+    assert words[:3] == ("pip", "compile", "pyproject.toml")
+    valued = list(pairwise(words))
+    assert {value for word, value in valued if word == "--extra"} <= set(PROJECT["project"]["optional-dependencies"])
+    assert all((ROOT / value).is_file() for word, value in valued if word == "-o")
+
+
+def look_at_ci(words: tuple[str, ...]) -> None:
+    assert not words
+    assert os.access(ROOT / ".ci/run", os.X_OK)
+
+
+def look_at_venv(words: tuple[str, ...]) -> None:
+    assert words == (".venv",)
+
+
+def look_at_activation(words: tuple[str, ...]) -> None:
+    assert words == (".venv/bin/activate",)
+
+
+LOOKED_AT: Mapping[tuple[str, ...], Callable[[tuple[str, ...]], None]] = {  # by how a command begins: it installs, or takes minutes
+    ("python", "-m", "venv"): look_at_venv,
+    ("python", "-m", "pytest"): look_at_pytest,
+    ("pip",): look_at_pip,
+    ("uv",): look_at_uv,
+    (".ci/run",): look_at_ci,
+    (".",): look_at_activation,
+}
+RUNS: Mapping[str, Callable[[Path, str, tuple[str, ...]], None]] = {"bpexp.ui": serve, **dict.fromkeys([*COMMANDS, "bpexp.report.cures"], run)}
+
+
+@pytest.mark.parametrize("command", [command for command in ALL if RUN.get(command.line) is command], ids=str)
+def test_command(command: Command, folder: Path) -> None:
+    first, *rest = shlex.split(INSTEAD[command.line]) if command.line in INSTEAD else command.words
+    words = ({"python3": "python"}.get(name := first.removeprefix(".venv/bin/"), name), *rest)
+    for start, look in LOOKED_AT.items():
+        if words[: len(start)] == start:
+            look(words[len(start) :])
+            return
+    assert words[:2] == ("python", "-m"), f"{command.line}: no test knows how to try this; give it an entry in a table here"
+    RUNS[words[2]](folder, words[2], words[3:])
+
+
+def test_no_entry_of_a_table_is_left_over() -> None:
+    assert not (INSTEAD.keys() | ELSEWHERE.keys()) - {command.line for command in ALL}
+
+
+@pytest.mark.parametrize("line", ELSEWHERE)
+def test_another_test_runs_it(line: str) -> None:
+    file, words = ELSEWHERE[line]
+    assert words in (ROOT / file).read_text()
+
+
+# ---------------------------------------------------------------------------------------------- Python
+
+
+@pytest.mark.parametrize("page", python_blocks())
+def test_python(page: str, folder: Path) -> None:
+    """A page's blocks, one after the other; where a comment holds a value alone, it is the line's."""
+    names: dict[str, Any] = {"display": print}
+    with chdir(folder), patch.dict(os.environ, {"MPLBACKEND": "agg"}):
+        for text in python_blocks()[page]:
+            exec(compile(text, page, "exec"), names)
+            for expression, value in re.findall(r"^(\S.*?)  # ('[^']*'|[\d.]+)$", text, re.MULTILINE):
+                assert eval(expression, names) == ast.literal_eval(value), expression
