@@ -8,6 +8,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,11 +27,10 @@ from omegaconf import DictConfig, OmegaConf
 from bpexp import stopping
 from bpexp.cli import makeable, refuse, tell
 from bpexp.config import GROUPS, ConfigError, Fault, RunConfig, blanks
-from bpexp.experiment import Progress
 from bpexp.masks import masking
 from bpexp.stopping import INTERRUPTED
 from bpexp.sweep.allowed import guard
-from bpexp.sweep.carry import POLL_SECONDS, Job, JobError, Outcome, Where, carry_out
+from bpexp.sweep.carry import POLL_SECONDS, Job, JobError, Outcome, Tell, Where, carry_out
 from bpexp.sweep.gallery import alone, logspace
 from bpexp.sweep.help import help_text
 from bpexp.sweep.names import STUDY, config_dir, is_hydras, parse_word, short, sort_words
@@ -173,7 +173,7 @@ class Task:
     faults: tuple[Fault, ...] = ()
 
     def __call__(self, config: DictConfig) -> Ended | None:
-        from bpexp.sweep.screen import run_bar
+        from bpexp.sweep import live
         from bpexp.tracking.sink import run_name
         from bpexp.tracking.store import resolve
 
@@ -182,9 +182,11 @@ class Task:
         where, name = Where(resolve(settings.tracking.uri, cwd), cwd), settings.tracking.run_name or run_name(settings)
         settings = replace(settings, tracking=replace(settings.tracking, run_name=name))
         store = where.store(settings) if lone else None
-        with masking(), run_bar(name) as progress:
+        job = Job(0 if lone else told.job.num, settings)
+        with masking(), live.watching({job.number: live.Expected(name, 1.0)}, lone=True) if lone else nullcontext():
             before = where.left(settings, store, [prepared.fingerprint]).get(prepared.fingerprint)
-            outcome = _known(before) if before else _to_its_end(Job(0 if lone else told.job.num, settings), where, progress)
+            outcome = _known(before) if before else _to_its_end(job, where, live.news)
+            live.ends([outcome])
         tell(outcome.remarks)
         if outcome.run is None and not lone:
             raise JobError(outcome.failure)
@@ -201,14 +203,14 @@ def _known(before: "Done") -> Outcome:
     return Outcome(0, before.run, found=True)
 
 
-def _to_its_end(job: Job, where: Where, progress: Progress) -> Outcome:
+def _to_its_end(job: Job, where: Where, news: Tell) -> Outcome:
     """Carry a job out; where another process is at the run, when that one has ended."""
-    (outcome,) = carry_out([job], where, progress)
+    (outcome,) = carry_out([job], where, news)
     if outcome.busy:
         tell([f"this run is being trained by {outcome.busy}: waiting for it"])
     while outcome.busy:
         time.sleep(POLL_SECONDS)
-        (outcome,) = carry_out([job], where, progress)
+        (outcome,) = carry_out([job], where, news)
     return outcome
 
 

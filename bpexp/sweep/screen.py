@@ -1,15 +1,11 @@
-"""What a terminal shows: a bar for the sweep, a bar for the run, a table at the end.  Quiet where there is no terminal."""
+"""What is printed when runs are over: their table, and the commands to type next."""
 
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from bpexp.masks import masked
@@ -18,77 +14,11 @@ from bpexp.tracking.notes import HEAD, Row
 if TYPE_CHECKING:
     from bpexp.tracking.store import Store
 
-__all__ = ["advance_sweep", "closing", "console", "run_bar", "sweep_bar", "table"]
+__all__ = ["COLOURS", "closing", "console", "table"]
 
-REFRESH_SECONDS = 0.1
 MOST_ROWS = 100  # of a table on a screen
 PIPED_WIDTH = 250  # a file has room: nothing is folded
 COLOURS = {"stuck": "yellow", "interrupted": "yellow", "missing": "yellow", "diverged": "red", "failed": "red", "dead": "red"}
-
-
-@dataclass
-class Screen:
-    """The one display that a terminal has room for, while there is one."""
-
-    progress: Progress | None = None
-    sweep: TaskID | None = None
-
-
-_screen = Screen()
-
-
-@contextmanager
-def _display() -> Iterator[Progress]:
-    """The display that is there, or a new one."""
-    if _screen.progress is not None:
-        yield _screen.progress
-        return
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        _screen.progress = progress
-        try:
-            yield progress
-        finally:
-            _screen.progress = None
-
-
-@contextmanager
-def sweep_bar(runs: int) -> Iterator[None]:
-    """A bar over the runs of a sweep: the end of each run's own bar moves it on."""
-    with _display() as progress:
-        _screen.sweep = progress.add_task("sweep", total=runs)
-        try:
-            yield
-        finally:
-            _screen.sweep = None
-
-
-def advance_sweep(runs: int) -> None:
-    """Move the sweep's bar on, where there is one: runs have ended that had no bar of their own."""
-    if _screen.progress is not None and _screen.sweep is not None:
-        _screen.progress.advance(_screen.sweep, runs)
-
-
-@contextmanager
-def run_bar(name: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar over the steps of one run; call what it yields with (step, steps)."""
-    with _display() as progress:
-        bar = progress.add_task(name, total=None)
-        last = 0.0
-
-        def advance(step: int, steps: int) -> None:
-            nonlocal last
-            now = time.monotonic()
-            if now - last > REFRESH_SECONDS or step == steps:
-                progress.update(bar, completed=step, total=steps)
-                last = now
-
-        try:
-            yield advance
-        finally:
-            progress.remove_task(bar)
-            advance_sweep(1)
 
 
 def closing(rows: Sequence[Row], store: "Store | None", experiment: str) -> None:
