@@ -25,7 +25,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from bpexp import stopping
-from bpexp.cli import makeable, refuse, tell
+from bpexp.cli import makeable, refuse, tell, tell_logged
 from bpexp.config import GROUPS, ConfigError, Fault, RunConfig, blanks
 from bpexp.masks import masking
 from bpexp.stopping import INTERRUPTED
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Task", "main"]
 
+VERBOSE = ("--verbose", "-v")
+
 
 def main() -> None:
     """`python -m bpexp`: check the words, then hand over to Hydra."""
@@ -50,6 +52,9 @@ def main() -> None:
     _register()
     guard()
     parser, typed = get_args_parser(), sys.argv[1:]
+    parser.add_argument(*VERBOSE, action="store_true", help="Tell more: what is found, begun and ended; MLflow's own lines")
+    tell_logged(all_of_it=not set(VERBOSE).isdisjoint(typed))
+    sys.argv = [word for word in sys.argv if word not in VERBOSE]  # Hydra does not know it
     arguments = parser.parse_args()
     if arguments.help:
         print(help_text(parser, _folders(arguments)))

@@ -38,12 +38,27 @@ def watching(runs: Mapping[int, Expected], *, lone: bool = False) -> Iterator[No
     try:
         if drawable():
             console = Console(stderr=True, highlight=False)
-            with Live(view, console=console, transient=True, refresh_per_second=REFRESHES, redirect_stdout=sys.stdout.isatty()):
+            live = Live(view, console=console, transient=True, refresh_per_second=REFRESHES, redirect_stdout=sys.stdout.isatty())
+            with live, _logging_above():
                 yield
         else:
             yield
     finally:
         _display.view = None
+
+
+@contextmanager
+def _logging_above() -> Iterator[None]:
+    """Have the handlers of the root logger, Hydra's, write to what stands for the terminal now: what they hold goes straight into what is drawn."""
+    now = {sys.__stdout__: sys.stdout, sys.__stderr__: sys.stderr}
+    handlers = [(it, it.stream) for it in logging.root.handlers if isinstance(it, logging.StreamHandler) and it.stream in now]
+    for handler, stream in handlers:
+        handler.setStream(now[stream])
+    try:
+        yield
+    finally:
+        for handler, stream in handlers:
+            handler.setStream(stream)
 
 
 def news(it: News) -> None:

@@ -8,23 +8,21 @@ from dataclasses import dataclass
 from threading import RLock
 
 import numpy as np
-from rich.cells import set_cell_size
 from rich.console import Console, ConsoleOptions
 from rich.text import Text
 
 from bpexp.sweep.carry import Outcome
 from bpexp.sweep.news import News, Profile, binned
-from bpexp.sweep.screen import COLOURS
+from bpexp.sweep.screen import fitted, narrow_table, own_words
 from bpexp.tracking.notes import Row, table_row
 
 __all__ = ["Expected", "View"]
 
 NEWEST = 8  # outcomes that are shown
 BAR = 40  # cells of a bar, at most
+GUESS_SECONDS, GUESS_SHARE = 2.0, 0.003  # of all the work, before the time that is left can be told
 BLOCKS = "▁▂▃▄▅▆▇█"
-HEADS = ("run", "loss", "accuracy", "decades", "outcome")
-NUMBERS = (8, 8, 7)  # cells of the columns between a name and an outcome
-ROOMY, NARROW = 70, 50  # cells from which on all columns fit, below which two do
+ROOMY = 70  # cells from which on bars begin at one column
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class View:
 
     def __init__(self, runs: Mapping[int, Expected], *, lone: bool = False) -> None:
         self.runs, self.lone, self.lock = runs, lone, RLock()  # it is drawn by a thread of its own
-        self.names = dict(zip(runs, _own_words([run.name for run in runs.values()]), strict=True))
+        self.names = dict(zip(runs, own_words([run.name for run in runs.values()]), strict=True))
         self.shares: dict[int, float] = {}  # of the steps of each run that has begun, those that are done
         self.training: dict[tuple[int, ...], News] = {}  # what trains together, in the order in which it began
         self.profile: Profile | None = None
@@ -104,7 +102,7 @@ class View:
         found = [self._whole(width), *bars, *self._profile(width)]
         left = height - len(found)
         if self.rows and left >= 3:
-            found += [Text(), *_table(list(self.rows)[: left - 2], width)]
+            found += [Text(), *narrow_table(list(self.rows)[: left - 2], width)]
         for line in found:
             line.no_wrap = True
             line.truncate(width, overflow="ellipsis")
@@ -116,7 +114,7 @@ class View:
         done = sum(self.runs[number].seconds * share for number, share in self.shares.items())
         now = time.monotonic()
         times = _clock(now - self.opened)
-        if self.begun is not None and done > self.found and now - self.begun > 1:
+        if self.begun is not None and now - self.begun > GUESS_SECONDS and done - self.found > GUESS_SHARE * work:
             times += f", {_clock((now - self.begun) * (work - done) / (done - self.found))} to go"
         if self.lone:
             newest = next(iter(self.training.values()), None)
@@ -144,7 +142,7 @@ class View:
 
 
 def _steps(news: News) -> str:
-    return f"{news.step:,}/{news.steps:,}"
+    return f"{news.step:>{len(f'{news.steps:,}')},}/{news.steps:,}"
 
 
 def _clock(seconds: float) -> str:
@@ -162,12 +160,7 @@ def _bar(name: str, share: float, told: str, width: int) -> Text:
         named, cells = room, 0
     full = min(cells, int(cells * share))
     bar = Text.assemble(("━" * full, "green"), ("─" * (cells - full), "dim"), "  " if cells else "")
-    return Text.assemble(_fitted(name, named), "  ", bar, told)
-
-
-def _fitted(text: str, cells: int) -> str:
-    """A text of so many cells; what it is too long for, ends in a sign of that."""
-    return set_cell_size(text, cells) if len(text) <= cells else set_cell_size(text, max(0, cells - 1)) + "…"
+    return Text.assemble(fitted(name, named), "  ", bar, told)
 
 
 def _sparkline(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> str:
@@ -176,27 +169,6 @@ def _sparkline(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> str:
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
     scale = (len(BLOCKS) - 1) / (high - low) if high > low else 0.0
     return "".join(BLOCKS[round((value - low) * scale)] if math.isfinite(value) else "·" for value in values)
-
-
-def _table(rows: Sequence[Row], width: int) -> Iterator[Text]:
-    """Runs, with the columns for which there is room."""
-    columns = (1, 2, 3) if width >= ROOMY else (1,) if width >= NARROW else ()
-    taken = sum(NUMBERS[column - 1] + 2 for column in columns) + 2 + max(len(HEADS[-1]), *(len(row[-1]) for row in rows))
-    longest = max(len(HEADS[0]), *(len(row[0]) for row in rows))
-    name = max(1, min(longest, width - taken))
-
-    def line(row: Sequence[str]) -> str:
-        return "  ".join([_fitted(row[0], name), *(row[column].rjust(NUMBERS[column - 1]) for column in columns), row[-1]])
-
-    yield Text(line(HEADS), style="bold")
-    for row in rows:
-        yield Text(line(row), style=COLOURS.get(row[-1], ""))
-
-
-def _own_words(names: Sequence[str]) -> list[str]:
-    """Of each name the words that not all of them have; a name as it is where that leaves none."""
-    common = set.intersection(*(set(name.split()) for name in names)) if len(names) > 1 else set()
-    return [" ".join(word for word in name.split() if word not in common) or name for name in names]
 
 
 def _shared_words(names: Sequence[str]) -> str:
