@@ -3,12 +3,11 @@
 import os
 import pty
 import re
-import signal
 import struct
+import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from fcntl import ioctl
@@ -160,23 +159,22 @@ def test_nothing_is_drawn_and_nothing_fails_where_nothing_is_watched(capsys: pyt
 # ---------------------------------------------------------------------------------------------- in a terminal
 
 
-def in_a_terminal(folder: Path, *words: str, width: int = 90, height: int = 20, **more: str) -> Iterator[str]:
-    """What `python -m bpexp words…` writes to its terminal, piece by piece."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.chdir(folder)
-        told = {key: value for key, value in environment(TERM="xterm-256color", **more).items() if key not in ("COLUMNS", "LINES")}
-        os.execve(sys.executable, [sys.executable, "-m", "bpexp", *words], told)
-    ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
-    try:
-        with suppress(OSError):  # how a terminal ends whose last process is gone
-            while piece := os.read(terminal, 65536):
-                yield piece.decode(errors="replace")
-    finally:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        os.close(terminal)
+def in_a_terminal(folder: Path, *words: str, width: int = 90, height: int = 20) -> str:
+    """What `python -m bpexp words…` writes to its terminal."""
+    ours, theirs = pty.openpty()
+    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+    told = {key: value for key, value in environment(TERM="xterm-256color", NO_COLOR="1").items() if key not in ("COLUMNS", "LINES")}
+    line, pieces = [sys.executable, "-m", "bpexp", *words], []
+    with subprocess.Popen(line, cwd=folder, env=told, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True) as process:
+        os.close(theirs)
+        try:
+            with suppress(OSError):  # how a terminal ends whose last process is gone
+                while piece := os.read(ours, 65536):
+                    pieces.append(piece)
+        finally:
+            process.kill()
+            os.close(ours)
+    return b"".join(pieces).decode()
 
 
 SWEEP = ("-m", "depth=6", "lr=0.1,1", "seed=0,1", "width=16", "steps=2500", "hydra.launcher.max_runs=2", "hydra.launcher.n_jobs=2")
@@ -184,7 +182,7 @@ SWEEP = ("-m", "depth=6", "lr=0.1,1", "seed=0,1", "width=16", "steps=2500", "hyd
 
 def test_a_sweep_in_a_terminal(tmp_path: Path) -> None:
     sweeps = Sweeps(tmp_path)
-    written = "".join(in_a_terminal(tmp_path, *SWEEP, "-v", sweeps.word, NO_COLOR="1"))
+    written = in_a_terminal(tmp_path, *SWEEP, "-v", sweeps.word)
     assert "of 4 runs" in written
     assert "\x1b[2K" in written  # drawn again and again in one place
     assert re.search(r"  lr=0\.1 × 2|  lr=1 × 2|  seed=[01] × 2", written)
@@ -195,6 +193,25 @@ def test_a_sweep_in_a_terminal(tmp_path: Path) -> None:
     assert len(re.findall(r"depth=6 width=16 lr=(?:0\.1|1) seed=[01] .*(?:stuck|trained)", last)) == 4
     assert len(re.findall(r"bpexp: [1-4] of 4: depth=6 width=16 lr=(?:0\.1|1) seed=[01]: loss", written)) == 4
     assert f"bpexp: store {sweeps.uri}, experiment bpexp" in written.replace("\r\n", "")
-    again = "".join(in_a_terminal(tmp_path, *SWEEP, "-v", sweeps.word, TERM="dumb"))
-    assert len(re.findall(r"bpexp: finished before: depth=6 width=16", again)) == 4
-    assert "\x1b" not in again
+    again = sweeps.run(*SWEEP, "-v", sweeps.word)
+    assert len(re.findall(r"bpexp: finished before: depth=6 width=16", again.err)) == 4
+    assert "\x1b" not in again.err + again.out
+
+
+@pytest.mark.parametrize(("term", "drawn"), [("xterm", True), ("dumb", False), ("", False)])
+def test_a_terminal_that_can_only_print_is_not_drawn_on(term: str, drawn: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = pty.openpty()
+    monkeypatch.setenv("TERM", term)
+    with os.fdopen(theirs, "w", encoding="utf-8") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        with live.watching(runs()):
+            live.news(News((0,), 1, 2, PROFILE))
+            print("said meanwhile", file=sys.stderr)
+        print("the end", file=sys.stderr, flush=True)
+        written = ""
+        while "the end" not in written:
+            written += os.read(ours, 65536).decode()
+    os.close(ours)
+    assert ("\x1b" in written) == drawn
+    assert ("0 of 6 runs" in written) == drawn
+    assert "said meanwhile" in written

@@ -75,4 +75,4 @@ def binned(values: Float64s, most: int) -> Float64s:
 def drawable() -> bool:
     """Whether there is a terminal to draw on."""
     written_in = (getattr(sys.stderr, "encoding", None) or "").lower().replace("-", "")
-    return sys.stderr.isatty() and os.environ.get("TERM", "dumb").lower() not in ("dumb", "unknown") and written_in == "utf8"
+    return sys.stderr.isatty() and os.environ.get("TERM", "").lower() not in ("", "dumb", "unknown") and written_in == "utf8"
