@@ -323,6 +323,8 @@ def test_an_offline_sweep_is_filed_under_its_parent_when_it_is_sent(made: Store,
     manifest = json.loads(Path(made.client.download_artifacts(head.info.run_id, "manifest.json")).read_text())
     assert {job["run_id"] for job in manifest["jobs"]} == {run.info.run_id for run in nets}
     assert len(nets) == 2
+    listed = json.loads(Path(made.client.download_artifacts(head.info.run_id, "runs.json")).read_text())
+    assert {row[-1] for row in listed["data"]} == {run.info.run_id for run in nets}
     config = Path(made.client.download_artifacts(nets[0].info.run_id, "config.yaml")).read_text()
     assert f"parent: {head.info.run_id}\n" in config
 

@@ -3,6 +3,7 @@
 MLflow takes over a second to import: it is imported once there is something to track, so that a refusal comes at once.
 """
 
+import os
 import shlex
 import sys
 import time
@@ -31,6 +32,7 @@ from bpexp.masks import masking
 from bpexp.stopping import INTERRUPTED
 from bpexp.sweep.allowed import guard
 from bpexp.sweep.carry import POLL_SECONDS, Job, JobError, Outcome, Tell, Where, carry_out
+from bpexp.sweep.completion import SCRIPT, complete
 from bpexp.sweep.gallery import alone, logspace
 from bpexp.sweep.help import help_text
 from bpexp.sweep.names import STUDY, config_dir, is_hydras, parse_word, short, sort_words
@@ -58,6 +60,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.help:
         print(help_text(parser, _folders(arguments)))
+        return
+    if arguments.shell_completion and arguments.overrides in (["install=bash"], ["query=bash"]):  # other shells are Hydra's
+        print(SCRIPT if "install=bash" in arguments.overrides else "\n".join(complete(os.environ.get("COMP_LINE", ""), _folders(arguments))))
         return
     asks = arguments.hydra_help or arguments.info is not None or arguments.shell_completion
     try:
