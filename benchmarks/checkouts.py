@@ -28,7 +28,7 @@ def measure(depth: int, width: int, batch: int, runs: int, steps: int) -> float:
 
     prepared = prepare(RunConfig(depth=depth, width=width, batch_size=batch, steps=steps, probe_points=3))
     times: list[float] = []
-    run_stack([prepared] * runs, [NullSink()] * runs, lambda _step, _steps: times.append(perf_counter()))
+    run_stack([prepared] * runs, [NullSink()] * runs, lambda *_told: times.append(perf_counter()))
     between = [b - a for step, (a, b) in enumerate(pairwise(times), start=1) if step not in prepared.probe_steps]
     return 1e6 * median(between)
 

@@ -1,5 +1,6 @@
-"""The command lines that are not Hydra apps: `key=value` arguments against a dataclass, refused in the same style."""
+"""The command lines that are not Hydra apps: `key=value` arguments against a dataclass, refused in the same style; what any command says aside."""
 
+import logging
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -16,7 +17,7 @@ from bpexp.config import ConfigError, Fault, explain, parse, takes_text
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-__all__ = ["REFUSED", "arguments", "makeable", "refuse", "tell"]
+__all__ = ["REFUSED", "arguments", "makeable", "refuse", "tell", "tell_logged"]
 
 T = TypeVar("T", bound="DataclassInstance")
 REFUSED = 2  # exit code of a command whose input is wrong, as argparse and the shell have it
@@ -32,6 +33,20 @@ def tell(lines: Iterable[object]) -> None:
     """Print lines that are no result."""
     for line in lines:
         print(f"bpexp: {line}", file=sys.stderr, flush=True)
+
+
+class Aside(logging.Handler):
+    """Tells what is logged as all else is told."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tell([record.getMessage()])
+
+
+def tell_logged(*, all_of_it: bool) -> None:
+    """From now on, tell of what this package logs the warnings or `all_of_it`: what is found, begun and ended."""
+    logger = logging.getLogger("bpexp")
+    logger.handlers, logger.propagate = [Aside()], False
+    logger.setLevel(logging.INFO if all_of_it else logging.WARNING)
 
 
 def makeable(folder: Path) -> None:

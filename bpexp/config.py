@@ -55,6 +55,7 @@ __all__ = [
     "asked",
     "blanks",
     "check",
+    "choices",
     "explain",
     "fingerprint",
     "flatten",
@@ -373,6 +374,15 @@ def _kind(hint: Any) -> str:
         if isinstance(note, kind)
     ]
     return ", ".join([words, *bounds])
+
+
+def choices(hint: Any) -> list[str]:
+    """What an annotation allows, where that is a choice of words."""
+    parts = [hint, *_metadata(hint)]
+    if any(get_origin(part) is list for part in parts):
+        return []
+    names = [name for part in parts if isinstance(part, OneOf) for name in part.names]
+    return names or [str(it) for part in parts if get_origin(part) is Literal for it in get_args(part)] or ["true", "false"] * (bool in parts)
 
 
 def written(value: object) -> str:

@@ -45,7 +45,7 @@ UPDATE_SECONDS = 10.0
 TIMED_STEPS = 1000
 ROUNDING = 1e-9  # targets may miss an activation's range by this much
 
-Progress = Callable[[int, int], None]
+Progress = Callable[[Training], None]  # told of each step that is done
 
 
 @dataclass(frozen=True)
@@ -167,12 +167,12 @@ def _chosen_memory(config: RunConfig, net: Architecture, batch: int, points: int
     return own, jacobians if any(name in PLAIN for name in config.probes) else 0
 
 
-def run(prepared: Run, sink: Sink, progress: Progress = lambda _step, _steps: None) -> Records:
+def run(prepared: Run, sink: Sink, progress: Progress = lambda _training: None) -> Records:
     """Train one prepared run into its sink."""
     return run_stack([prepared], [sink], progress)[0]
 
 
-def run_stack(runs: Sequence[Run], sinks: Sequence[Sink], progress: Progress = lambda _step, _steps: None, keep: Keep | None = None) -> list[Records]:
+def run_stack(runs: Sequence[Run], sinks: Sequence[Sink], progress: Progress = lambda _training: None, keep: Keep | None = None) -> list[Records]:
     """Train runs of one shape in lockstep, each into its own sink; what fails, or is interrupted, aborts every sink.
 
     With `keep`, the runs go on from where they were, and an interruption (`bpexp.stopping`) keeps where they are.
@@ -186,8 +186,8 @@ def run_stack(runs: Sequence[Run], sinks: Sequence[Sink], progress: Progress = l
             if keep is not None and keep.states:
                 training.restore(keep.states)
             watch = Stopwatch(runs[0].probe_steps)
-            for step in _watched(watch.timed(training.advance()), training, sinks, keep):
-                progress(step, config.steps)
+            for _ in _watched(watch.timed(training.advance()), training, sinks, keep):
+                progress(training)
         records = [training.records(index) for index in range(len(runs))]
         step_seconds = watch.step_seconds / len(runs) if config.steps else nan  # an untrained net has no training step
         for sink, record in zip(sinks, records, strict=True):

@@ -186,6 +186,10 @@ class Sweeps:
         path = MlflowClient(self.uri).download_artifacts(parent, "manifest.json")
         return [(" ".join(job["overrides"]), job["run_id"]) for job in json.loads(Path(path).read_text())["jobs"]]
 
+    def table(self, parent: str) -> list[list[object]]:
+        """The rows of what the pages show of a sweep."""
+        return list(json.loads(Path(MlflowClient(self.uri).download_artifacts(parent, "runs.json")).read_text())["data"])
+
     def numbers(self, parent: str) -> dict[str, object]:
         """All that the runs of a sweep's jobs left: every point but their cost, and their files' bytes."""
         return {words: self.left(run_id) for words, run_id in self.jobs(parent)}

@@ -221,7 +221,7 @@ def test_another_store_and_experiment_are_named_in_the_commands_to_type_next(tmp
     assert len(bpexp.load_runs(uri=where, experiment="mine").runs) == 1
 
 
-def test_tab_completion_is_hydras(tmp_path: Path) -> None:
-    done = command(tmp_path, "-sc", "install=bash")
+def test_tab_completion_in_other_shells_is_hydras(tmp_path: Path) -> None:
+    done = inside(tmp_path, "-sc", "install=zsh")
     assert done.returncode == 0
     assert "complete" in done.stdout

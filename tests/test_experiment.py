@@ -19,7 +19,7 @@ from bpexp.core.arrays import Float64s
 from bpexp.core.initializers import INITIALIZERS
 from bpexp.core.records import Records
 from bpexp.core.schedule import log_spaced
-from bpexp.core.training import NUMERICS
+from bpexp.core.training import NUMERICS, Training
 from bpexp.experiment import NullSink, Run, Sink, numerics, prepare, run, run_stack, train
 
 ROOT = Path(__file__).parents[1]
@@ -322,7 +322,7 @@ def test_every_sink_of_a_stack_gets_its_own_run() -> None:
 
 def test_progress_is_told_every_step() -> None:
     seen: list[tuple[int, int]] = []
-    run(small(), NullSink(), lambda step, steps: seen.append((step, steps)))
+    run(small(), NullSink(), lambda training: seen.append((training.last_step, training.task.steps)))
     assert seen == [(step, 12) for step in range(13)]
 
 
@@ -332,7 +332,8 @@ def test_progress_is_told_every_step() -> None:
 def test_what_fails_aborts_every_sink_and_goes_on_up(place: str, error: BaseException) -> None:
     sinks = [Notebook(), Notebook(place, error), Notebook()]
 
-    def progress(step: int, _steps: int) -> None:
+    def progress(training: Training) -> None:
+        step = training.last_step
         if place == "progress" and step == 5:
             raise error
 
@@ -499,7 +500,7 @@ def test_blas_has_the_threads_of_the_configuration_and_gets_its_own_back(threads
     prepared, seen = small(blas_threads=threads), set[int]()
     with ThreadpoolController().limit(limits=3 - threads, user_api="blas"):
         before = blas_threads()
-        records = run(prepared, NullSink(), lambda _step, _steps: seen.update(blas_threads()))
+        records = run(prepared, NullSink(), lambda _training: seen.update(blas_threads()))
         assert (seen, blas_threads()) == ({threads}, before)
     assert_same(records, run(prepared, NullSink()))
 

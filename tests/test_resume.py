@@ -44,6 +44,7 @@ def test_a_run_that_failed_stays_so_until_it_is_asked_for(tmp_path: Path, launch
     assert (last.code, last.err) == (0, "")
     assert lines(last.out)[:-2] == ["resumed: 1 of 2 runs were finished already", *table]
     assert [run_id for _, run_id in sweeps.jobs(parent)] == [run_id for _, run_id in before]
+    assert [row[-1] for row in sweeps.table(parent)] == [run_id for _, run_id in before]  # written over, not added to
     assert list(sweeps.numbers(parent).values()) == list(numbers.values())
     assert sweeps.tag(before[1][1], "bpexp.error") == ""
     assert sweeps.parents() == [parent]

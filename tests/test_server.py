@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from bpexp.config import ConfigError, RunConfig, TrackingConfig, check
+from bpexp.core.training import Training
 from bpexp.experiment import Run, prepare, run_stack
 from bpexp.sync import main as sync
 from bpexp.tracking import backend, link, writer
@@ -63,7 +64,8 @@ class Trial:
     def train(self, events: dict[int, Callable[[], object]]) -> None:
         steps = []
 
-        def progress(step: int, _last: int) -> None:
+        def progress(training: Training) -> None:
+            step = training.last_step
             steps.append(step)
             events.get(step, lambda: None)()
 

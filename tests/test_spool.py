@@ -21,6 +21,7 @@ from sqlalchemy.exc import OperationalError
 
 from bpexp.config import RunConfig, TrackingConfig, check, fingerprint, untracked
 from bpexp.core.records import Records
+from bpexp.core.training import Training
 from bpexp.durable import DamagedError
 from bpexp.experiment import NullSink, Run, prepare, run, run_stack
 from bpexp.sync import main as sync
@@ -71,7 +72,7 @@ def send(spool: Spool, store: Store) -> list[str]:
     return spool.send(partial(connect, store.uri)).remarks
 
 
-def offline(spool: Spool, runs: list[Run], *, anew: bool = False, progress: Callable[[int, int], None] = lambda _step, _steps: None) -> list[Tracked]:
+def offline(spool: Spool, runs: list[Run], *, anew: bool = False, progress: Callable[[Training], None] = lambda _training: None) -> list[Tracked]:
     with Writer(Link(None), spool, anew=anew) as writer:
         sinks = [writer.sink(job) for job in range(len(runs))]
         run_stack(runs, sinks, progress)
@@ -233,7 +234,8 @@ def test_offline_runs_that_do_not_come_to_their_end_are_continued_by_those_that_
     monkeypatch.setattr("bpexp.experiment.UPDATE_SECONDS", -1.0)
     spool, mine = spool_of(made, tmp_path), prepared()
 
-    def stop(step: int, _last: int) -> None:
+    def stop(training: Training) -> None:
+        step = training.last_step
         if step == 12:
             raise error
 
@@ -321,6 +323,8 @@ def test_an_offline_sweep_is_filed_under_its_parent_when_it_is_sent(made: Store,
     manifest = json.loads(Path(made.client.download_artifacts(head.info.run_id, "manifest.json")).read_text())
     assert {job["run_id"] for job in manifest["jobs"]} == {run.info.run_id for run in nets}
     assert len(nets) == 2
+    listed = json.loads(Path(made.client.download_artifacts(head.info.run_id, "runs.json")).read_text())
+    assert {row[-1] for row in listed["data"]} == {run.info.run_id for run in nets}
     config = Path(made.client.download_artifacts(nets[0].info.run_id, "config.yaml")).read_text()
     assert f"parent: {head.info.run_id}\n" in config
 
@@ -362,7 +366,8 @@ def test_a_database_that_is_locked_for_longer_than_one_waits(
     with held(made) as release, Writer(way, spool) as writer:
         sinks = [writer.sink(job) for job in range(2)]
 
-        def progress(step: int, last: int) -> None:
+        def progress(training: Training) -> None:
+            step, last = training.last_step, training.task.steps
             if step == 10:
                 wait_until(lambda: way.why == "database is locked")
             if again and step == last:
@@ -383,7 +388,8 @@ def spoilt(made: Store, tmp_path: Path, spoil: Callable[[Path], object]) -> tupl
     """Three runs; something happens to where the second one's artifacts go, when all have trained."""
     runs, spool = [prepared(seed=seed) for seed in range(3)], spool_of(made, tmp_path)
 
-    def progress(step: int, last: int) -> None:
+    def progress(training: Training) -> None:
+        step, last = training.last_step, training.task.steps
         if step == last:
             wait_until(lambda: sinks[1].run_id is not None)
             spoil(folder_of(made, sinks[1]))

@@ -12,6 +12,7 @@ import pytest
 from bpexp import stopping
 from bpexp.config import RunConfig
 from bpexp.core.records import Records
+from bpexp.core.training import Training
 from bpexp.experiment import NullSink, prepare, run
 from tests.cli import environment
 
@@ -99,7 +100,8 @@ class Told(NullSink):
 def test_a_training_ends_at_the_step_in_which_it_came() -> None:
     seen, sink = [], Told()
 
-    def progress(step: int, _steps: int) -> None:
+    def progress(training: Training) -> None:
+        step = training.last_step
         seen.append(step)
         if step == 5:
             os.kill(os.getpid(), signal.SIGTERM)

@@ -238,6 +238,34 @@ def test_the_manifest_maps_jobs_to_runs(depths: tuple[Sweep, object]) -> None:
     assert [job["run_id"] for job in manifest["jobs"]] == [run.info.run_id for run in sweep.children(parent)]
 
 
+def test_the_table_of_runs_is_one_of_mlflows(depths: tuple[Sweep, object]) -> None:
+    sweep, _ = depths
+    (parent,) = sweep.parents()
+    shown = pd.DataFrame(**json.loads(Path(sweep.client.download_artifacts(parent.info.run_id, "runs.json")).read_text()))
+    children = sweep.children(parent)
+    numbers = [run.data.metrics for run in children]
+    assert shown.to_dict("list") == {
+        "run": [run.info.run_name for run in children],
+        "depth": list(DEPTHS),
+        "outcome": [run.data.tags["bpexp.outcome"] for run in children],
+        "loss": [it["summary/final_loss"] for it in numbers],
+        "accuracy": [it["summary/final_accuracy_test"] for it in numbers],
+        "decades_per_layer": [pytest.approx(it.get("summary/delta_decades_per_layer", math.nan), nan_ok=True) for it in numbers],
+        "run_id": [run.info.run_id for run in children],
+    }
+    assert json.loads(parent.data.tags["mlflow.loggedArtifacts"]) == [{"path": "runs.json", "type": "table"}]
+
+
+@pytest.mark.parametrize("tag", ["tags.bpexp.outcome", "tags.`bpexp.outcome`"])
+def test_runs_are_found_by_outcome_and_by_seed(depths: tuple[Sweep, object], tag: str) -> None:
+    sweep, _ = depths
+    (parent,) = sweep.parents()
+    outcomes = [run.data.tags["bpexp.outcome"] for run in sweep.children(parent)]
+    for outcome in ("trained", "stuck", "diverged"):
+        condition = f"{tag} = '{outcome}' and params.seed = '0' and tags.mlflow.parentRunId = '{parent.info.run_id}'"
+        assert len(sweep.client.search_runs([parent.info.experiment_id], condition)) == outcomes.count(outcome)
+
+
 def test_a_run_listed_twice_trains_once_and_a_diverged_one_stops_nothing(depths: tuple[Sweep, object]) -> None:
     sweep, _ = depths
     done = inside(sweep.folder, "-m", "lr=1e6,0.01,0.010", "depth=3", "activation=linear", "output=linear", "steps=30", "width=8")

@@ -44,6 +44,8 @@ def test_the_wheel_says_what_it_is_and_needs(wheel: Path) -> None:
         (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
         told = message_from_bytes(archive.read(name))
         assert any(path.endswith("/LICENSE") for path in archive.namelist())
+        (script,) = [archive.read(name).decode() for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt")]
+    assert "bpexp = bpexp.sweep.app:main" in script
     assert told["Version"] == bpexp.__version__
     needed = [line for line in told.get_all("Requires-Dist", []) if "extra ==" not in line]
     assert set(map(Requirement, needed)) == set(map(Requirement, project["dependencies"]))

@@ -14,6 +14,7 @@ import pytest
 
 from bpexp.config import RunConfig, TrackingConfig, check
 from bpexp.core.records import Records
+from bpexp.core.training import Training
 from bpexp.experiment import NullSink, Run, prepare, run, run_stack
 from bpexp.tracking.link import Link
 from bpexp.tracking.place import Place, state_folder
@@ -64,7 +65,8 @@ def test_a_stack_trains_to_its_end_while_the_database_is_locked(store: Store, tm
     plain = [MlflowSink(store, job=job) for job in range(5)]
     steps = []
 
-    def progress(step: int, last: int) -> None:
+    def progress(training: Training) -> None:
+        step, last = training.last_step, training.task.steps
         steps.append(step)
         if step == last:
             release()
@@ -137,7 +139,8 @@ def test_runs_that_do_not_come_to_their_end_say_why(store: Store, tmp_path: Path
     writer = writer_to(store, tmp_path)
     sinks = [writer.sink(job) for job in range(3)]
 
-    def progress(step: int, _last: int) -> None:
+    def progress(training: Training) -> None:
+        step = training.last_step
         if step == 20:
             raise ending
 
@@ -154,7 +157,8 @@ def test_an_error_of_one_run_ends_that_run_alone(store: Store, tmp_path: Path, m
     runs = prepared(4)
     steps = []
 
-    def progress(step: int, last: int) -> None:
+    def progress(training: Training) -> None:
+        step, last = training.last_step, training.task.steps
         steps.append(step)
         if step == 5:
             wait_until(lambda: all(sink.run_id for sink in sinks))

@@ -3,11 +3,13 @@
 MLflow takes over a second to import: it is imported once there is something to track, so that a refusal comes at once.
 """
 
+import os
 import shlex
 import sys
 import time
 from argparse import Namespace
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,13 +26,13 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from bpexp import plugins, stopping
-from bpexp.cli import makeable, refuse, tell
+from bpexp.cli import makeable, refuse, tell, tell_logged
 from bpexp.config import GROUPS, ConfigError, Fault, RunConfig, blanks
-from bpexp.experiment import Progress
 from bpexp.masks import masking
 from bpexp.stopping import INTERRUPTED
 from bpexp.sweep.allowed import guard
-from bpexp.sweep.carry import POLL_SECONDS, Job, JobError, Outcome, Where, carry_out
+from bpexp.sweep.carry import POLL_SECONDS, Job, JobError, Outcome, Tell, Where, carry_out
+from bpexp.sweep.completion import SCRIPT, complete
 from bpexp.sweep.gallery import alone, logspace
 from bpexp.sweep.help import help_text
 from bpexp.sweep.names import STUDY, config_dir, is_hydras, parse_word, short, sort_words
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Task", "main"]
 
+VERBOSE = ("--verbose", "-v")
+
 
 def main() -> None:
     """`python -m bpexp`: check the words, then hand over to Hydra."""
@@ -54,9 +58,15 @@ def main() -> None:
     _register()
     guard()
     parser, typed = get_args_parser(), sys.argv[1:]
+    parser.add_argument(*VERBOSE, action="store_true", help="Tell more: what is found, begun and ended; MLflow's own lines")
+    tell_logged(all_of_it=not set(VERBOSE).isdisjoint(typed))
+    sys.argv = [word for word in sys.argv if word not in VERBOSE]  # Hydra does not know it
     arguments = parser.parse_args()
     if arguments.help:
         print(help_text(parser, _folders(arguments)))
+        return
+    if arguments.shell_completion and arguments.overrides in (["install=bash"], ["query=bash"]):  # other shells are Hydra's
+        print(SCRIPT if "install=bash" in arguments.overrides else "\n".join(complete(os.environ.get("COMP_LINE", ""), _folders(arguments))))
         return
     asks = arguments.hydra_help or arguments.info is not None or arguments.shell_completion
     try:
@@ -177,7 +187,7 @@ class Task:
     faults: tuple[Fault, ...] = ()
 
     def __call__(self, config: DictConfig) -> Ended | None:
-        from bpexp.sweep.screen import run_bar
+        from bpexp.sweep import live
         from bpexp.tracking.sink import run_name
         from bpexp.tracking.store import resolve
 
@@ -187,9 +197,11 @@ class Task:
         where, name = Where(resolve(settings.tracking.uri, cwd), cwd), settings.tracking.run_name or run_name(settings)
         settings = replace(settings, tracking=replace(settings.tracking, run_name=name))
         store = where.store(settings) if lone else None
-        with masking(), run_bar(name) as progress:
+        job = Job(0 if lone else told.job.num, settings)
+        with masking(), live.watching({job.number: live.Expected(name, 1.0)}, lone=True) if lone else nullcontext():
             before = where.left(settings, store, [prepared.fingerprint]).get(prepared.fingerprint)
-            outcome = _known(before) if before else _to_its_end(Job(0 if lone else told.job.num, settings), where, progress)
+            outcome = _known(before) if before else _to_its_end(job, where, live.news)
+            live.ends([outcome])
         tell(outcome.remarks)
         if outcome.run is None and not lone:
             raise JobError(outcome.failure)
@@ -206,14 +218,14 @@ def _known(before: "Done") -> Outcome:
     return Outcome(0, before.run, found=True)
 
 
-def _to_its_end(job: Job, where: Where, progress: Progress) -> Outcome:
+def _to_its_end(job: Job, where: Where, news: Tell) -> Outcome:
     """Carry a job out; where another process is at the run, when that one has ended."""
-    (outcome,) = carry_out([job], where, progress)
+    (outcome,) = carry_out([job], where, news)
     if outcome.busy:
         tell([f"this run is being trained by {outcome.busy}: waiting for it"])
     while outcome.busy:
         time.sleep(POLL_SECONDS)
-        (outcome,) = carry_out([job], where, progress)
+        (outcome,) = carry_out([job], where, news)
     return outcome
 
 

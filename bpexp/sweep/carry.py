@@ -1,5 +1,6 @@
 """Jobs carried out in this process: claimed, gone on with from their checkpoints, trained as stacks, tracked."""
 
+import logging
 import shlex
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from bpexp.core.state import State
 from bpexp.experiment import Keep, Run, numerics, prepare, run_stack
 from bpexp.masks import masked
 from bpexp.sweep.names import short
+from bpexp.sweep.news import News, Reporter
 from bpexp.tracking.notes import Ended
 
 if TYPE_CHECKING:
@@ -25,11 +27,13 @@ if TYPE_CHECKING:
     from bpexp.tracking.tracked import Tracked
     from bpexp.tracking.writer import Writer
 
-__all__ = ["POLL_SECONDS", "Job", "JobError", "Outcome", "Where", "carry_out", "close_open_runs", "give_up"]
+__all__ = ["POLL_SECONDS", "Job", "JobError", "Outcome", "Tell", "Where", "carry_out", "close_open_runs", "give_up"]
+
+log = logging.getLogger(__name__)
 
 POLL_SECONDS = 2.0  # between two looks at runs that other processes train
 
-Progress = Callable[[int, int], None]
+Tell = Callable[[News], None]
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,7 @@ class Where:
         from bpexp.tracking.writer import link_to
 
         store = connect(self.uri, config.tracking.experiment)
+        log.info("store %s, experiment %s (id %s)", masked(self.uri), config.tracking.experiment, store.experiment_id)
         tell([store.remark] if store.remark else [])
         tell(catch_up(link_to(self.uri, config.tracking.experiment, offline=False), self._spool(config)))
         return store
@@ -150,19 +155,19 @@ class Mine:
         return Outcome(self.job.number, run, remarks=remarks)
 
 
-def carry_out(jobs: Sequence[Job], where: Where, progress: Progress = lambda _step, _steps: None) -> list[Outcome]:
-    """Jobs of one shape.  What fails is told in its outcome, and what is too large for the memory tried again by halves; an interruption keeps all
-    states, ends the runs as KILLED and is raised.
+def carry_out(jobs: Sequence[Job], where: Where, news: Tell = lambda _news: None) -> list[Outcome]:
+    """Jobs of one shape; `news` is what there is to tell of their trainings.  What fails is told in its outcome, and what is too large for the memory
+    tried again by halves; an interruption keeps all states, ends the runs as KILLED and is raised.
     """
     try:
-        return _Carrying(jobs, where, progress).outcomes()
+        return _Carrying(jobs, where, news).outcomes()
     except MemoryError as error:
         if len(jobs) == 1:
             return [Outcome(jobs[0].number, failure=_told(error))]
     except Exception as error:  # the data's, or a mistake of ours
         return [Outcome(job.number, failure=_told(error)) for job in jobs]
     half = len(jobs) // 2
-    return carry_out(jobs[:half], where, progress) + carry_out(jobs[half:], where, progress)
+    return carry_out(jobs[:half], where, news) + carry_out(jobs[half:], where, news)
 
 
 @dataclass
@@ -171,7 +176,7 @@ class _Carrying:
 
     jobs: Sequence[Job]
     where: Where
-    progress: Progress
+    news: Tell
     others: list[Outcome] = field(default_factory=list)  # of jobs whose runs are not ours to train
 
     def outcomes(self) -> list[Outcome]:
@@ -231,7 +236,8 @@ class _Carrying:
         states = [mine.state for mine in group if mine.state is not None]
         keep = Keep([mine.checkpoints for mine in group], states, group[0].job.config.tracking.checkpoint_seconds)
         try:
-            return list(zip(group, run_stack([mine.run for mine in group], [mine.sink for mine in group], self.progress, keep), strict=True))
+            reporter = Reporter([mine.job.number for mine in group], self.news)
+            return list(zip(group, run_stack([mine.run for mine in group], [mine.sink for mine in group], reporter, keep), strict=True))
         except MemoryError:
             raise
         except Exception as error:  # the others go on

@@ -1,5 +1,6 @@
 """Hydra's side of stacked training: from jobs' words to their results."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from bpexp.sweep.stacked import Key, Load, Settings, load_of, processes, stack_k
 from bpexp.sweep.workers import Workers, start
 
 __all__ = ["StackedLauncher"]
+
+log = logging.getLogger(__name__)
 
 
 class StackedLauncher(Launcher):
@@ -54,7 +57,7 @@ class StackedLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Each job's result, in the order of the jobs: what became of its run, or why it failed."""
-        from bpexp.sweep.screen import advance_sweep
+        from bpexp.sweep import live
         from bpexp.tracking.store import resolve
 
         composed = {number: self.compose(words) for number, words in enumerate(job_overrides, initial_job_idx)}
@@ -65,12 +68,14 @@ class StackedLauncher(Launcher):
         self.start(job.config for job in jobs)
         assert self.workers is not None
         plan = stacks(jobs, self.loads, self.workers.count)
+        log.info("runs to train: %s, stacks: %s, processes: %s", f"{len(jobs):,}", f"{len(plan):,}", self.workers.count)
         outcomes = train(
             plan,
             Where(resolve(jobs[0].config.tracking.uri, self.cwd), self.cwd),
             self.workers,
             lambda job: self.folders(job.number, composed[job.number]).write(),
-            advance_sweep,
+            live.news,
+            live.ends,
         )
         tell(remark for outcome in outcomes for remark in outcome.remarks)
         return [self._result(composed[outcome.number], outcome) for outcome in outcomes]

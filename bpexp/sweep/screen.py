@@ -1,16 +1,14 @@
-"""What a terminal shows: a bar for the sweep, a bar for the run, a table at the end.  Quiet where there is no terminal."""
+"""What is printed when runs are over: their table, and the commands to type next."""
 
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from rich.cells import set_cell_size
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from bpexp.masks import masked
 from bpexp.tracking.notes import HEAD, Row
@@ -18,83 +16,27 @@ from bpexp.tracking.notes import HEAD, Row
 if TYPE_CHECKING:
     from bpexp.tracking.store import Store
 
-__all__ = ["advance_sweep", "closing", "console", "run_bar", "sweep_bar", "table"]
+__all__ = ["closing", "console", "fitted", "narrow_table", "own_words", "table"]
 
-REFRESH_SECONDS = 0.1
 MOST_ROWS = 100  # of a table on a screen
 PIPED_WIDTH = 250  # a file has room: nothing is folded
+SHORT_HEAD: Row = ("run", "loss", "accuracy", "decades", "outcome")
+NUMBERS = (8, 8, 7)  # cells of the columns between a name and an outcome, where there is little room
+FOLDED = 72  # cells of a screen below which a table with folded names can't be read
+ROOMY, NARROW = 70, 50  # cells from which on there is room for all of them, and for one
 COLOURS = {"stuck": "yellow", "interrupted": "yellow", "missing": "yellow", "diverged": "red", "failed": "red", "dead": "red"}
-
-
-@dataclass
-class Screen:
-    """The one display that a terminal has room for, while there is one."""
-
-    progress: Progress | None = None
-    sweep: TaskID | None = None
-
-
-_screen = Screen()
-
-
-@contextmanager
-def _display() -> Iterator[Progress]:
-    """The display that is there, or a new one."""
-    if _screen.progress is not None:
-        yield _screen.progress
-        return
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        _screen.progress = progress
-        try:
-            yield progress
-        finally:
-            _screen.progress = None
-
-
-@contextmanager
-def sweep_bar(runs: int) -> Iterator[None]:
-    """A bar over the runs of a sweep: the end of each run's own bar moves it on."""
-    with _display() as progress:
-        _screen.sweep = progress.add_task("sweep", total=runs)
-        try:
-            yield
-        finally:
-            _screen.sweep = None
-
-
-def advance_sweep(runs: int) -> None:
-    """Move the sweep's bar on, where there is one: runs have ended that had no bar of their own."""
-    if _screen.progress is not None and _screen.sweep is not None:
-        _screen.progress.advance(_screen.sweep, runs)
-
-
-@contextmanager
-def run_bar(name: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar over the steps of one run; call what it yields with (step, steps)."""
-    with _display() as progress:
-        bar = progress.add_task(name, total=None)
-        last = 0.0
-
-        def advance(step: int, steps: int) -> None:
-            nonlocal last
-            now = time.monotonic()
-            if now - last > REFRESH_SECONDS or step == steps:
-                progress.update(bar, completed=step, total=steps)
-                last = now
-
-        try:
-            yield advance
-        finally:
-            progress.remove_task(bar)
-            advance_sweep(1)
 
 
 def closing(rows: Sequence[Row], store: "Store | None", experiment: str) -> None:
     """The table of runs, or on a screen that it would run over their number, and the commands to type next (None: of a store that is not asked)."""
     paper = console()
-    paper.print(_counts(rows) if paper.is_terminal and len(rows) > MOST_ROWS else table(HEAD, rows))
+    if paper.is_terminal and len(rows) > MOST_ROWS:
+        paper.print(_counts(rows))
+    elif paper.width >= FOLDED:
+        paper.print(table(HEAD, rows))
+    else:
+        names = own_words([row[0] for row in rows])
+        paper.print(*narrow_table([(name, *row[1:]) for name, row in zip(names, rows, strict=True)], paper.width), sep="\n")
     if store is None:
         return
     default = store.uri.endswith("/mlflow.db")
@@ -131,3 +73,29 @@ def _counts(rows: Sequence[Row]) -> str:
     """1,248 runs: 306 trained, 928 stuck, 14 diverged."""
     outcomes = Counter(row[-1] for row in rows)
     return f"{len(rows):,} runs: {', '.join(f'{count:,} {outcome}' for outcome, count in outcomes.items())}.  The report has a table of them."
+
+
+def narrow_table(rows: Sequence[Row], width: int) -> Iterator[Text]:
+    """Runs in lines of so many cells: the columns for which there is room, names cut off where they are too long."""
+    columns = (1, 2, 3) if width >= ROOMY else (1,) if width >= NARROW else ()
+    taken = sum(NUMBERS[column - 1] + 2 for column in columns) + 2 + max(len(SHORT_HEAD[-1]), *(len(row[-1]) for row in rows))
+    longest = max(len(SHORT_HEAD[0]), *(len(row[0]) for row in rows))
+    name = max(1, min(longest, width - taken))
+
+    def line(row: Sequence[str]) -> str:
+        return "  ".join([fitted(row[0], name), *(row[column].rjust(NUMBERS[column - 1]) for column in columns), row[-1]])
+
+    yield Text(line(SHORT_HEAD), style="bold")
+    for row in rows:
+        yield Text(line(row), style=COLOURS.get(row[-1], ""))
+
+
+def own_words(names: Sequence[str]) -> list[str]:
+    """Of each name the words that not all of them have; a name as it is where that leaves none."""
+    common = set.intersection(*(set(name.split()) for name in names)) if len(names) > 1 else set()
+    return [" ".join(word for word in name.split() if word not in common) or name for name in names]
+
+
+def fitted(text: str, cells: int) -> str:
+    """A text of so many cells; what it is too long for, ends in a sign of that."""
+    return set_cell_size(text, cells) if len(text) <= cells else set_cell_size(text, max(0, cells - 1)) + "…"

@@ -17,10 +17,10 @@ from pydantic import Strict
 from bpexp.cli import tell
 from bpexp.config import ConfigError, Fault, RunConfig, untracked
 from bpexp.experiment import Run, memory
-from bpexp.sweep.carry import POLL_SECONDS, Job, Outcome, Where, close_open_runs
+from bpexp.sweep.carry import POLL_SECONDS, Job, Outcome, Tell, Where, close_open_runs
 from bpexp.sweep.workers import Begin, Workers
 
-__all__ = ["Key", "Load", "Settings", "load_of", "processes", "stack_key", "stacks", "train"]
+__all__ = ["Key", "Load", "Settings", "load_of", "processes", "seconds", "stack_key", "stacks", "train"]
 
 START_SECONDS = 4.0  # a worker takes half as long to start, MLflow being large, and holds up those that work meanwhile
 RUN_SECONDS = 0.05  # what a run takes besides its training, most of it in the store
@@ -63,17 +63,29 @@ def load_of(run: Run, settings: Settings) -> Load:
     layer, of all its runs, no longer lie in the processor's second cache until the layer is done: larger nets train one by one.
     """
     config, dataset = run.config, run.dataset
-    sizes = [dataset.inputs, *[config.width] * (config.depth - 1), dataset.outputs]
-    weights = sum(a * b for a, b in pairwise(sizes))
     one, two = memory(config, dataset), memory(config, dataset, 2)
     room = settings.memory * 2**20
     if one > room:
         must = f"must be at least {ceil(one / 2**20):,}, the MiB that a run takes with depth={config.depth} and width={config.width}"
         raise ConfigError([Fault("hydra.launcher.memory", settings.memory, must)])
-    layer = np.dtype(config.dtype).itemsize * (2 * weights + 4 * run.batch_size * sum(sizes[1:])) / config.depth
+    layer = np.dtype(config.dtype).itemsize * (2 * _weights(run) + 4 * run.batch_size * sum(_sizes(run)[1:])) / config.depth
     most = min(settings.max_runs, 1 + (room - one) // (two - one), max(1, int(_cache() / layer)))
-    step = LAYER_SECONDS * config.depth + 3 * run.batch_size * weights / MULTIPLICATIONS
-    return Load(most, RUN_SECONDS + config.steps * step)
+    return Load(most, seconds(run))
+
+
+def seconds(run: Run) -> float:
+    """About how long a run takes by itself."""
+    config = run.config
+    step = LAYER_SECONDS * config.depth + 3 * run.batch_size * _weights(run) / MULTIPLICATIONS
+    return RUN_SECONDS + config.steps * step
+
+
+def _weights(run: Run) -> int:
+    return sum(a * b for a, b in pairwise(_sizes(run)))
+
+
+def _sizes(run: Run) -> list[int]:
+    return [run.dataset.inputs, *[run.config.width] * (run.config.depth - 1), run.dataset.outputs]
 
 
 @cache
@@ -107,17 +119,19 @@ def stacks(jobs: Sequence[Job], loads: Mapping[Key, Load], workers: int) -> list
 
 # ---------------------------------------------------------------------------------------------- training
 
+End = Callable[[Sequence[Outcome]], None]
 
-def train(plan: Sequence[Sequence[Job]], where: Where, workers: Workers, begin: Begin, progress: Callable[[int], None]) -> list[Outcome]:
-    """Train stacks; `begin` is told each job that starts, `progress` how many runs have just ended.
+
+def train(plan: Sequence[Sequence[Job]], where: Where, workers: Workers, begin: Begin, news: Tell, end: End) -> list[Outcome]:
+    """Train stacks; `begin` is told each job that starts, `news` what there is to tell of those that train, `end` what has become of some.
 
     An interruption has the workers keep their states; what they could not close is closed in the store.
     """
     done: dict[int, Outcome] = {}
     try:
-        for outcomes in _ended(plan, where, workers, begin):
+        for outcomes in _ended(plan, where, workers, begin, news):
             done |= {outcome.number: outcome for outcome in outcomes}
-            progress(len(outcomes))
+            end(outcomes)
     except BaseException as error:
         workers.stop(gently=True)
         close_open_runs(plan[0][0], where, error)
@@ -125,12 +139,12 @@ def train(plan: Sequence[Sequence[Job]], where: Where, workers: Workers, begin: 
     return [done[number] for number in sorted(done)]
 
 
-def _ended(plan: Sequence[Sequence[Job]], where: Where, workers: Workers, begin: Begin) -> Iterator[list[Outcome]]:
+def _ended(plan: Sequence[Sequence[Job]], where: Where, workers: Workers, begin: Begin, news: Tell) -> Iterator[list[Outcome]]:
     """The outcomes of all jobs: those that other processes train are asked for again, when the rest is done."""
     jobs, rest, waited = {job.number: job for stack in plan for job in stack}, plan, False
     while rest:
         again = []
-        for outcomes in workers.run(rest, where, begin):
+        for outcomes in workers.run(rest, where, begin, news):
             yield [outcome for outcome in outcomes if not outcome.busy]
             again.append([jobs[outcome.number] for outcome in outcomes if outcome.busy])
         rest = [stack for stack in again if stack]

@@ -1,5 +1,6 @@
 """The sweeper: expand, check all jobs, open the sweep's parent run, launch, close it whatever happens."""
 
+import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -21,6 +22,7 @@ from bpexp.sweep.grid import Grid, expand, flat_list, own_words
 from bpexp.sweep.launcher import StackedLauncher
 from bpexp.sweep.names import parse_word, short
 from bpexp.sweep.reading import study_faults
+from bpexp.sweep.stacked import seconds
 from bpexp.sweep.tuning import check_tune, rounds
 from bpexp.tracking.notes import Ended
 
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Sweeper"]
 
+log = logging.getLogger(__name__)
+
 NAME_LENGTH, PARAMETER_LENGTH = 200, 6000  # MLflow takes 250 characters for a name, a line on the screen fewer
 
 
@@ -40,6 +44,7 @@ class Plan:
 
     grid: Grid
     configs: list[RunConfig]  # without their data: a sweep over data sets would hold all of them
+    seconds: list[float]  # about how long each of them takes
     fingerprints: list[str]
     words: list[Words]  # of each run
     own: list[Words]  # those of them that not all runs have
@@ -131,7 +136,7 @@ class Sweeper(BasicSweeper):
 
     def _plan(self, grid: Grid, faults: list[Fault]) -> Plan:
         """Compose and check every job; raises `ConfigError` with the faults of all."""
-        distinct: dict[str, tuple[int, RunConfig, Words]] = {}
+        distinct: dict[str, tuple[int, RunConfig, Words, float]] = {}
         run_of_job = []
         for words in grid.jobs:
             try:
@@ -141,15 +146,15 @@ class Sweeper(BasicSweeper):
             except ConfigError as error:
                 faults.extend(error.faults)
                 continue
-            index, _, _ = distinct.setdefault(run.fingerprint, (len(distinct), run.config, words))
+            index, *_ = distinct.setdefault(run.fingerprint, (len(distinct), run.config, words, seconds(run)))
             run_of_job.append(index)
         if not faults and not distinct:
             faults = [Fault("-m", "", "no values, no runs: an option list is empty")]
         if faults:
             raise ConfigError(faults)
-        configs, words_of_runs = [config for _, config, _ in distinct.values()], [words for _, _, words in distinct.values()]
+        _, configs, words_of_runs, lengths = map(list, zip(*distinct.values(), strict=True))
         tune = None if self.tune is None else check_tune(self.tune, configs)
-        return Plan(grid, configs, list(distinct), words_of_runs, own_words(words_of_runs), run_of_job, tune)
+        return Plan(grid, configs, lengths, list(distinct), words_of_runs, own_words(words_of_runs), run_of_job, tune)
 
     # ------------------------------------------------------------------------------------------ running
 
@@ -169,6 +174,12 @@ class Sweeper(BasicSweeper):
         self._write_folder()
         known = where.left(config, store, plan.fingerprints)
         course = Course({run: known[it].named(_name(plan.configs[run], plan.own[run])) for run, it in enumerate(plan.fingerprints) if it in known})
+        for number, it in course.found.items():
+            log.info(
+                "%s: %s",
+                "failed before" if it.failed else "finished before",
+                f"{_name(plan.configs[number], plan.own[number])}: {it.error if it.failed else it.run.outcome}",
+            )
         parent = Sweep.begin(
             where.uri, config, cwd, _cut(plan.grid.name, NAME_LENGTH), self._parameters(plan), _planned(plan, range(len(plan.configs)))
         )
@@ -190,13 +201,14 @@ class Sweeper(BasicSweeper):
 
     def _round(self, plan: Plan, parent: "Sweep", chosen: Sequence[int], first: int) -> Sequence[JobReturn]:
         """Launch the chosen runs, numbered from `first`."""
-        from bpexp.sweep.screen import sweep_bar
+        from bpexp.sweep.live import Expected, watching
 
         assert self.launcher is not None
         if not chosen:
             return []
         jobs = [[*plan.words[run], *_filing(parent.id, plan.configs[run], plan.own[run])] for run in chosen]
-        with sweep_bar(len(jobs)):
+        runs = {number: Expected(_name(plan.configs[run], plan.own[run]), plan.seconds[run]) for number, run in enumerate(chosen, first)}
+        with watching(runs):
             return self.launcher.launch(jobs, initial_job_idx=first)
 
     def _write_folder(self) -> None:

@@ -4,6 +4,7 @@ A stack whose process died is handed out again, and goes on from its checkpoints
 may be too little memory for it: it is handed out by halves; a lone run that dies a third time has failed.
 """
 
+import logging
 import os
 import signal
 import subprocess
@@ -18,16 +19,20 @@ from multiprocessing.connection import Connection, wait
 from typing import Protocol
 
 from bpexp.experiment import prepare
-from bpexp.sweep.carry import Job, Outcome, Where, carry_out, give_up
+from bpexp.sweep.carry import Job, Outcome, Tell, Where, carry_out, give_up
+from bpexp.sweep.news import News, drawable
 from bpexp.sweep.worker import READY
 
 __all__ = ["Here", "Processes", "Workers", "start"]
 
 STRIKES, LAST_STRIKE = 2, 3  # deaths in a row without a checkpoint, after which a stack is halved and a run has failed
 STARTS = 3  # of one worker that dies before it has begun to work
+PIECE = 65536  # bytes that are read at once
 PATIENCE = 3.2  # seconds for workers to keep their states and end: a step gets `bpexp.stopping.STEP_SECONDS`
 
 Begin = Callable[[Job], None]
+
+log = logging.getLogger(__name__)
 
 
 class Workers(Protocol):
@@ -35,8 +40,8 @@ class Workers(Protocol):
 
     count: int
 
-    def run(self, stacks: Iterable[Sequence[Job]], where: Where, begin: Begin) -> Iterator[list[Outcome]]:
-        """The outcomes of each stack, as they come; `begin` is told each job that is handed out."""
+    def run(self, stacks: Iterable[Sequence[Job]], where: Where, begin: Begin, news: Tell) -> Iterator[list[Outcome]]:
+        """The outcomes of each stack, as they come; `begin` is told each job that is handed out, `news` what there is to tell of their trainings."""
 
     def stop(self, *, gently: bool) -> None:
         """End them at once; or `gently`: when they have kept the states of what they train, which gets a few seconds."""
@@ -47,11 +52,11 @@ class Here:
 
     count = 1
 
-    def run(self, stacks: Iterable[Sequence[Job]], where: Where, begin: Begin) -> Iterator[list[Outcome]]:
+    def run(self, stacks: Iterable[Sequence[Job]], where: Where, begin: Begin, news: Tell) -> Iterator[list[Outcome]]:
         for stack in stacks:
             for job in stack:
                 begin(job)
-            yield carry_out(stack, where)
+            yield carry_out(stack, where, news)
 
     def stop(self, *, gently: bool) -> None: ...
 
@@ -71,6 +76,7 @@ class Worker:
 
     process: subprocess.Popen[bytes]
     connection: Connection
+    errors: int | None  # its standard error, where that does not go straight to ours
     ready: bool = False
     stack: Stack | None = None
 
@@ -83,10 +89,33 @@ class Worker:
         before = signal.pthread_sigmask(
             signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP}
         )  # the terminal's are the main process's, from the first moment
-        process = subprocess.Popen(line, env=os.environ | own, pass_fds=[theirs.fileno()])  # noqa: S603
+        errors, written = os.pipe() if drawable() else (None, None)  # what it says must not end up in what is drawn
+        process = subprocess.Popen(line, env=os.environ | own, pass_fds=[theirs.fileno()], stderr=written)  # noqa: S603
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
-        return cls(process, ours)
+        if written is not None:
+            os.close(written)
+        return cls(process, ours, errors)
+
+    @property
+    def ends(self) -> list[Connection | int]:
+        """Where there may be something to read."""
+        return [self.connection] if self.errors is None else [self.connection, self.errors]
+
+    def pass_on(self) -> None:
+        """Print what it has written to its standard error."""
+        assert self.errors is not None
+        if written := os.read(self.errors, PIECE):
+            sys.stderr.write(written.decode(errors="replace"))
+        else:
+            os.close(self.errors)
+            self.errors = None
+
+    def close(self) -> None:
+        """When the process has ended: print what is left."""
+        self.connection.close()
+        while self.errors is not None and wait([self.errors], 0):
+            self.pass_on()
 
     def hand(self, stack: Stack, where: Where) -> None:
         self.stack = stack
@@ -105,7 +134,7 @@ class Processes:
     def __post_init__(self) -> None:
         self.workers = [Worker.start() for _ in range(self.count)]
 
-    def run(self, stacks: Iterable[Sequence[Job]], where: Where, begin: Begin) -> Iterator[list[Outcome]]:
+    def run(self, stacks: Iterable[Sequence[Job]], where: Where, begin: Begin, news: Tell) -> Iterator[list[Outcome]]:
         queue = deque(Stack(jobs) for jobs in stacks)
         while queue or any(worker.stack for worker in self.workers):
             for worker in self.workers:
@@ -114,8 +143,11 @@ class Processes:
                     for job in stack.jobs:
                         begin(job)
                     worker.hand(stack, where)
-            for connection in wait([worker.connection for worker in self.workers]):
-                worker = next(it for it in self.workers if it.connection is connection)
+            for end in wait([end for worker in self.workers for end in worker.ends]):
+                worker = next(it for it in self.workers if end in it.ends)
+                if end is not worker.connection:
+                    worker.pass_on()
+                    continue
                 try:
                     said = worker.connection.recv()
                 except (EOFError, OSError):
@@ -124,6 +156,8 @@ class Processes:
                 self.starts = 0
                 if said == READY:
                     worker.ready = True
+                elif isinstance(said, News):
+                    news(said)
                 else:
                     worker.stack = None
                     yield said
@@ -138,13 +172,13 @@ class Processes:
             except subprocess.TimeoutExpired:
                 worker.process.kill()
                 worker.process.wait()
-            worker.connection.close()
+            worker.close()
         self.workers = []
 
     def _bury(self, worker: Worker, queue: deque[Stack], where: Where) -> list[Outcome]:
         """Put another in the place of a worker that died; what has failed with it."""
-        worker.connection.close()
         code, stack = worker.process.wait(), worker.stack
+        worker.close()
         if not worker.ready:
             self.starts += 1
             if self.starts == STARTS:
@@ -155,6 +189,7 @@ class Processes:
         strikes = stack.strikes + 1 if _kept(stack.jobs, where) == stack.kept else 1
         if len(stack.jobs) == 1 and strikes == LAST_STRIKE:
             return [give_up(stack.jobs[0], where, ChildProcessError(f"{_death(code)} {LAST_STRIKE} times without a checkpoint in between"))]
+        log.info("%s; tried again: %s", _death(code).rstrip(","), ", ".join(str(job.config.tracking.run_name) for job in stack.jobs))
         parts = [stack.jobs]
         if strikes >= STRIKES and len(stack.jobs) > 1:
             half = len(stack.jobs) // 2

@@ -14,6 +14,7 @@ from mlflow.entities import Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from bpexp.masks import masked
+from bpexp.tracking.listing import listing
 from bpexp.tracking.lookup import ended, newest
 from bpexp.tracking.notes import Ended, Row, markdown_table, plain, table_row
 from bpexp.tracking.owner import HEARTBEAT, OWNER, alive, marks
@@ -23,6 +24,8 @@ from bpexp.tracking.store import Store, search
 __all__ = ["MANIFEST", "Planned", "SweepRun", "rows", "working"]
 
 MANIFEST = "manifest.json"
+TABLE = "runs.json"
+SHOWN = {"mlflow.loggedArtifacts": json.dumps([{"path": TABLE, "type": "table"}])}  # by which MLflow's pages know it for a table
 NOTE_LENGTH = 8000  # characters that MLflow takes
 SAME = "bpexp.sweep_fingerprint"
 
@@ -60,7 +63,7 @@ class SweepRun:
         self._list({})
 
     def close(self, status: str, runs: Mapping[str, Ended]) -> list[Row]:
-        """Write the manifest with the runs' ids, the note and the status; return the table's rows, one per job.
+        """Write the manifest with the runs' ids, the table of the runs, the note and the status; return the note's rows, one per job.
 
         `runs` tells of each run by its fingerprint; the store is asked where one is missing or has no id yet, which takes 2 ms a run and more.
         """
@@ -69,8 +72,10 @@ class SweepRun:
             runs = dict(runs) | {key: ended(run) for key, run in newest(self.store, unknown).items()}
         found = rows(self.planned, runs, status)
         note = f"{_counted(self.planned, 'job')}, {_counted(runs, 'run')}: {plain(self.name)}.\n\n{markdown_table(found)}"
-        tags = {"mlflow.note.content": note[:NOTE_LENGTH]}
-        if error := self._list(runs):  # the runs are there all the same: the sweep must not stay open for it
+        tags = {"mlflow.note.content": note[:NOTE_LENGTH]} | SHOWN
+        jobs = [(job.name, job.overrides, runs.get(job.fingerprint)) for job in self.planned]
+        error = self._list(runs) or self._write(listing(jobs, _missing(status)), TABLE)
+        if error:  # the runs are there all the same: the sweep must not stay open for it
             status, tags["bpexp.error"] = "FAILED", error
         client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
         client.set_terminated(self.run_id, status)
@@ -83,18 +88,27 @@ class SweepRun:
             {"overrides": list(job.overrides), "fingerprint": job.fingerprint, "name": job.name, "run_id": ids.get(job.fingerprint)}
             for job in self.planned
         ]
+        return self._write({"sweep": self.name, "jobs": jobs}, MANIFEST)
+
+    def _write(self, told: Mapping[str, object], name: str) -> str:
+        """Write an artifact, over one that is there; why that could not be, where it could not."""
         try:
-            self.store.client.log_dict(self.run_id, {"sweep": self.name, "jobs": jobs}, MANIFEST)
+            self.store.client.log_dict(self.run_id, dict(told), name)
         except (OSError, MlflowException) as error:
-            return f"{MANIFEST} could not be written: {masked(str(error)).splitlines()[0]}"
+            return f"{name} could not be written: {masked(str(error)).splitlines()[0]}"
         return ""
 
 
 def rows(planned: Sequence[Planned], runs: Mapping[str, Ended], status: str) -> list[Row]:
     """A row per job, of a sweep that ended with this status; `runs`: by their fingerprints."""
-    missing = "not started" if status == "KILLED" else "failed"  # a job that failed before its run was made
+    missing = _missing(status)
     found = [(job, runs.get(job.fingerprint)) for job in planned]
     return [table_row(job.name, run.summary, run.outcome) if run else table_row(job.name, {}, missing) for job, run in found]
+
+
+def _missing(status: str) -> str:
+    """What became of a job without a run, in a sweep that ended with this status."""
+    return "not started" if status == "KILLED" else "failed"  # before its run was made
 
 
 def working(head: Run, nets: Sequence[Run]) -> bool:

@@ -198,7 +198,8 @@ def hastily() -> Iterator[None]:
 
 def _quiet() -> None:
     """Creating a database is no news: MLflow and alembic would tell it in a hundred lines."""
-    for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking"):
+    more = logging.getLogger("bpexp").isEnabledFor(logging.INFO)
+    for name in ("alembic", *(() if more else ("mlflow.tracking",))):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # a database's error with its traceback; it is raised as well
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # "Retrying …"; what fails in the end is raised
