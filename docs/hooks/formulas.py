@@ -11,6 +11,7 @@ from mkdocs.structure.files import Files
 from mkdocs.structure.pages import Page
 
 FORMULA = re.compile(r'<(?P<tag>span|div) class="arithmatex">\\(?P<open>[(\[])(?P<latex>.*?)\\[)\]]</(?P=tag)>', re.DOTALL)
+PRIME = re.compile(r"<mi>(&#x0?2032;)</mi>")  # which as an operator gets the size that fonts have for it
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001 (MkDocs calls it by names)
@@ -36,4 +37,4 @@ def mathml(latex: str, *, block: bool) -> str:
         raise ValueError(f"can't be read ({type(error).__name__}: {error})") from None
     if "\\" in text or "&" in text:
         raise ValueError(f"has something that the converter does not know: {text}")
-    return math
+    return PRIME.sub(r"<mo lspace='0' rspace='0'>\1</mo>", math)

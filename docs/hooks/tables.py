@@ -5,6 +5,7 @@
 The first word is a function of this module, the others are what it is told.  What is unknown ends the build.
 """
 
+import csv
 import re
 import signal
 from collections.abc import Callable, Iterable, Sequence
@@ -34,6 +35,7 @@ from bpexp.theory.mean_field import NoCriticalPointError, critical, settled
 
 COMMENT = re.compile(r"^<!-- table: (?P<words>[^>]+?) -->$", re.MULTILINE)
 SET = re.compile(r"^(?P<key>\w+): (?P<value>.*?) # (?P<text>.+)$", re.MULTILINE)  # a line of a file in conf/
+NUMBER = re.compile(r"[−\d.,]+|none|∞")
 HYDRAS = {"_target_", "max_batch_size"}  # keys of every such file
 ROOT = Path(__file__).parents[2]
 
@@ -56,8 +58,10 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def ruled(head: Sequence[str], rows: Rows) -> str:
-    """A table in Markdown."""
-    lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    """A table in Markdown; numbers stand to the right."""
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in rows]
+    rules = ["---:" if all(NUMBER.fullmatch(cell) for cell in column) else "---" for column in zip(*cells, strict=True)]
+    lines = [head, rules, *cells]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -203,6 +207,16 @@ def pictures() -> str:
 # ---------------------------------------------------------------------------------------------- numbers
 
 
+def example() -> str:
+    """The table that ends the sweep of the report in reports/example/, from its numbers."""
+    from bpexp.tracking.notes import markdown_table, table_row
+
+    with (ROOT / "reports/example/runs.csv").open() as file:
+        runs = list(csv.DictReader(file))
+    told = ("final_loss", "final_accuracy_test", "delta_decades_per_layer")
+    return markdown_table(table_row(run["name"], {key: float(run[key]) for key in told if run[key]}, run["outcome"]) for run in runs)
+
+
 def multiplications(neurons: str, deepest: str) -> str:
     """Multiplications of both ways to a gradient, counted now."""
     n, rows = int(neurons), []
@@ -229,5 +243,6 @@ def decades() -> str:
 
 
 MAKERS: dict[str, Callable[..., str]] = {
-    maker.__name__: maker for maker in (keys, group_keys, options, datasets, studies, command, exit_codes, probes, pictures, multiplications, decades)
+    maker.__name__: maker
+    for maker in (keys, group_keys, options, datasets, studies, command, exit_codes, probes, pictures, example, multiplications, decades)
 }
