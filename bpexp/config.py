@@ -56,6 +56,7 @@ __all__ = [
     "blanks",
     "check",
     "choices",
+    "described",
     "explain",
     "fingerprint",
     "flatten",
@@ -394,12 +395,16 @@ def written(value: object) -> str:
     return str(value)
 
 
+def described(schema: type, defaults: object) -> list[tuple[str, str, str, str]]:
+    """Of every key: its name, its default as one types it, what it means, what is allowed."""
+    flat = flatten(defaults)
+    texts = {key: next((note.text for note in _metadata(hint) if isinstance(note, Help)), "") for key, hint in keys(schema).items()}
+    return [(key, written(flat[key]), EXTRA_HELP.get(key) or texts[key], _kind(hint)) for key, hint in keys(schema).items()]
+
+
 def explain(schema: type, defaults: object) -> str:
     """A table of every key: name, default, what it means, what is allowed.  For `--help`."""
-    flat, rows = flatten(defaults), []
-    for key, hint in keys(schema).items():
-        text = EXTRA_HELP.get(key) or next((note.text for note in _metadata(hint) if isinstance(note, Help)), "")
-        rows.append((f"  {key}={written(flat[key])}", text, _kind(hint)))
+    rows = [(f"  {key}={default}", text, allowed) for key, default, text, allowed in described(schema, defaults)]
     return "\n".join(f"{key:<34} {text}\n{'':<34}   ({allowed})" for key, text, allowed in rows)
 
 

@@ -1,5 +1,6 @@
 """The sink and the reader against a real SQLite store."""
 
+import re
 import subprocess
 import sys
 import time
@@ -11,15 +12,17 @@ import pandas as pd
 import pytest
 
 import bpexp
-from bpexp.config import ConfigError, DataConfig, RunConfig, TrackingConfig, check
+from bpexp.config import ConfigError, DataConfig, RunConfig, TrackingConfig, aside, check, keys
 from bpexp.core.records import Records
 from bpexp.experiment import NullSink, Run, prepare, run
 from bpexp.tracking.backend import Client
+from bpexp.tracking.parent import Planned, SweepRun
 from bpexp.tracking.points import LOSS_POINTS, Points
 from bpexp.tracking.reader import FRAMES, NoRunsError, load_runs
 from bpexp.tracking.sink import MlflowSink, run_name
 from bpexp.tracking.store import Store, connect, exists, resolve
 from tests.cli import environment, query
+from tests.docs.names import numberless, tags_in_the_code, told
 
 
 def trained(**changes: object) -> tuple[Run, Records]:
@@ -168,6 +171,27 @@ def test_a_long_run_sends_a_thinned_loss_curve(store: Store) -> None:
     assert sent == {step: loss for step, loss in enumerate(records.curves["loss_train"]) if step in sent}
     saved = pd.read_parquet(store.client.download_artifacts(str(sink.run_id), "curves.parquet"))
     assert len(saved) == 1501
+
+
+def test_the_reference_tells_what_is_stored(store: Store) -> None:
+    """Every tag, metric, parameter, file and column of a run and of a sweep is on a page of docs/reference/, and no file that is none."""
+    names = told("tracking.md")
+    assert {"bpexp.outcome", "bpexp.error", "bpexp.diverged_at", "mlflow.parentRunId"} <= tags_in_the_code() <= names
+
+    prepared, sink = prepare(check(RunConfig(depth=6, width=4, steps=3, bias=True, probes=["q", "spectrum"]))), MlflowSink(store)
+    run(prepared, sink)
+    sweep = SweepRun(store, "depth=6", {"depth": "6"}, [Planned(["depth=6"], prepared.fingerprint, "a net")])
+    sweep.close("FINISHED", {})
+    net, parent = (store.client.get_run(str(run_id)) for run_id in (sink.run_id, sweep.run_id))
+
+    assert set(net.data.tags) | set(parent.data.tags) <= names
+    assert set(net.data.params) == {key for key in keys(RunConfig) if not aside(key)}
+    assert {"grad_norm/layer_N", "profile/log10_delta_norm/step_N", "summary/step_seconds"} <= numberless(net.data.metrics) <= numberless(names)
+    files = {item.path for it in (net, parent) for item in store.client.list_artifacts(it.info.run_id)}
+    assert files == {name for name in names if re.fullmatch(r"\w+\.(yaml|parquet|npz|json)", name)}
+
+    rows = load_runs(str(sink.run_id), store.uri, frames=()).runs
+    assert set(rows.columns) <= told("frames.md") | set(keys(RunConfig)) | {name.removeprefix("summary/") for name in names}
 
 
 def test_a_name_tells_depth_width_lr_and_what_is_swept() -> None:
