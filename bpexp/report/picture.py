@@ -22,6 +22,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from bpexp.report import words
+from bpexp.report.intervals import FEWEST, over_runs
 from bpexp.report.selection import Key, Setting, Study, facets, spread, sub_grid
 
 __all__ = [
@@ -135,15 +136,8 @@ def wrapped(name: str) -> str:
 # ---------------------------------------------------------------------------------------------- numbers over seeds
 
 
-def over_runs(frame: pd.DataFrame, x: str | list[str], y: str) -> pd.DataFrame:
-    """Mean, low (minimum) and high (maximum) of y over runs, by x; -inf, the log of a norm of exactly zero, makes all but the maximum -inf."""
-    known = frame[frame[y].notna()]
-    table = known.groupby(x)[y].agg(["mean", "min", "max", "count"])
-    return table.rename(columns={"min": "low", "max": "high", "count": "runs"})
-
-
 def band(axes: Axes, table: pd.DataFrame, colour: Any, label: str = "_", markers: bool = False, **line: Any) -> None:
-    """A line of means and, where there are several runs, a band from the lowest to the highest."""
+    """A line of means and, where there are several runs, a band over their intervals."""
     table = table.where(np.isfinite(table))  # what is not finite leaves a gap
     x = table.index.to_numpy(float)
     lone = table["mean"].notna().sum() == 1
@@ -152,15 +146,21 @@ def band(axes: Axes, table: pd.DataFrame, colour: Any, label: str = "_", markers
         axes.fill_between(x, table["low"].to_numpy(), table["high"].to_numpy(), color=colour, alpha=0.2, linewidth=0)
 
 
-def seeds_note(study: Study, kind: str = "Lines", spread_shown: bool = True) -> tuple[str, ...]:
-    """What mean and spread are taken over."""
+def seeds_note(study: Study, kind: str = "Lines", spread_shown: bool = True, log: bool = False) -> tuple[str, ...]:
+    """What mean and spread are taken over; `log`: over logarithms."""
     sizes = sorted({len(setting.runs) for setting in study.settings})
     if not sizes or sizes[-1] == 1:
         return ()
     runs = f"{sizes[0]} to {sizes[-1]} runs" if len(sizes) > 1 else words.count(sizes[0], "run")
     what = "seed" if all(study.frame.loc[list(s.runs), "seed"].nunique() == len(s.runs) for s in study.settings) else "repetition"
-    around = "the spread around them goes from the lowest to the highest" if spread_shown else "their spread is not shown"
-    return (f"{kind} are means over {runs} per setting, one per {what}; {around}.",)
+    n = f"n = {sizes[-1]}" if len(sizes) == 1 else "n of them"
+    ends = "from the lowest to the highest"
+    around = f"the spread around them goes {ends}"
+    if sizes[-1] >= FEWEST:
+        around = f"the spread around them is the mean's 95 % confidence interval (Student's t, {n}{', over logarithms' if log else ''})"
+        around += f"; of fewer than {FEWEST} runs it goes {ends}" if sizes[0] < FEWEST else ""
+    mean = "geometric means" if log else "means"
+    return (f"{kind} are {mean} over {runs} per setting, one per {what}; {around if spread_shown else 'their spread is not shown'}.",)
 
 
 def zero_marks(axes: Axes, x: Iterable[float], colour: Any) -> None:
