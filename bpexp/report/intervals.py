@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
+from bpexp.core.arrays import Float64s
+
 __all__ = ["FEWEST", "TOLD", "Interval", "over_runs"]
 
 LEVEL = 0.95
@@ -28,7 +30,7 @@ class Interval:
     runs: int
 
     @classmethod
-    def of(cls, values: "Sequence[float] | pd.Series[float]", log: bool = False) -> "Interval":
+    def of(cls, values: "Sequence[float] | pd.Series[float] | Float64s", log: bool = False) -> "Interval":
         """Of finite numbers; `log`: of positive ones, over their logarithms, so that the mean is the geometric one."""
         y = np.log(np.asarray(values, np.float64)) if log else np.asarray(values, np.float64)
         low, high = _ends(y.mean(), y.std(ddof=1) if len(y) > 1 else np.nan, y.min(), y.max(), len(y))

@@ -16,6 +16,8 @@ from bpexp.report.picture import WIDTH, Colours, Picture, end_handle, key_axis, 
 from bpexp.report.selection import Key, Setting, Study
 
 __all__ = [
+    "TEST_ACCURACY",
+    "TRAIN_LOSS",
     "Measure",
     "Point",
     "Series",
@@ -239,7 +241,7 @@ def _score(study: Study, measure: Measure, companion: Measure) -> Picture:
         figure, notes = _draw_one_key(study, keys[0], measure, companion)
     if any(point.diverged for point in some):
         notes.append("Of a run that diverged, the last value before that is shown.")
-    return Picture(figure, _score_sentence(some, measure, keys), (*notes, *seeds_note(study, "Values")))
+    return Picture(figure, _score_sentence(some, measure, keys), (*notes, *seeds_note(study, "Values", spread_shown=len(keys) == 1)))
 
 
 def _draw_one_key(study: Study, key: Key, measure: Measure, companion: Measure) -> tuple[Figure, list[str]]:

@@ -15,6 +15,7 @@ from bpexp.report.picture import (
     band,
     count_axis,
     end_handle,
+    log_axis,
     over_runs,
     panels,
     plateau_handle,
@@ -175,6 +176,8 @@ def _set_loss_axis(axes: list[Axes], drawn: list[tuple[Axes, Curve]], view: View
         return []
     axes[0].set_yscale("log" if view.log else "linear")
     axes[0].set_ylim(view.ends)
+    if view.log:
+        log_axis(axes[0].yaxis)
     beyond, top = 0, view.ends[1]
     for ax, curve in drawn:
         if curve.end:

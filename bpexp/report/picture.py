@@ -19,8 +19,9 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import FuncNorm, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
+from bpexp.core.arrays import Float64s
 from bpexp.report import words
 from bpexp.report.intervals import FEWEST, over_runs
 from bpexp.report.selection import Key, Setting, Study, facets, spread, sub_grid
@@ -33,11 +34,13 @@ __all__ = [
     "Picture",
     "Table",
     "band",
+    "cell_edges",
     "count_axis",
     "decade_axis",
     "end_handle",
     "key_axis",
     "legend",
+    "log_axis",
     "named_axis",
     "over_runs",
     "panels",
@@ -284,10 +287,27 @@ def _power(x: float, plain: bool) -> str:
     return f"${10 ** (x % 1):.2g}{{\\cdot}}10^{{{floor(x)}}}$"
 
 
+def log_axis(axis: Any) -> None:
+    """Ticks of a logarithmic axis: powers of ten, and where fewer than two of them are apart 2 and 5 times those as well."""
+    low, high = axis.get_view_interval()
+    near = high < 100.0 * low
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if near else (1.0,)))
+    axis.set_major_formatter(FuncFormatter(lambda x, _: _power(float(np.log10(x)), plain=near or abs(np.log10(x)) <= 2) if x > 0 else ""))
+    axis.set_minor_formatter(NullFormatter())
+
+
 def count_axis(axis: Any) -> None:
     """Ticks of an axis that counts."""
     axis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+
+
+def cell_edges(places: Float64s, log: bool = False) -> Float64s:
+    """Borders midway between neighbours, on the axis that shows them; the outer ones as far beyond."""
+    at = np.log(places) if log else places
+    middle = (at[1:] + at[:-1]) / 2.0
+    edges = np.concatenate([[2.0 * at[0] - middle[0]], middle, [2.0 * at[-1] - middle[-1]]])
+    return np.exp(edges) if log else edges
 
 
 def named_axis(axis: Any, names: Sequence[Hashable], most: int = 12) -> None:
