@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from bpexp.report.comparison import comparison
 from bpexp.report.decades import decade_points, decades
 from bpexp.report.learning_rates import has_learning_rates, learning_rates
 from bpexp.report.over_depth import paths_against_backprop
@@ -48,6 +49,7 @@ def _scores(study: Study, column: str) -> bool:
 
 
 PICTURES: tuple[Entry, ...] = (
+    Entry("comparison", "The sweeps beside each other", comparison, lambda study: bool(study.runs.sweeps) and bool(study.settings)),
     Entry("ranking", "Which recipes learn", ranking, is_of_recipes),
     Entry("recipe_profiles", "What each recipe does to the gradient", recipe_profiles, lambda study: is_of_recipes(study) and _any_layers(study)),
     Entry("loss_curves", "Loss during training", of_the_best(loss_curves), lambda study: bool(study.settings)),

@@ -288,10 +288,11 @@ def _power(x: float, plain: bool) -> str:
 
 
 def log_axis(axis: Any) -> None:
-    """Ticks of a logarithmic axis: powers of ten, and where fewer than two of them are apart 2 and 5 times those as well."""
+    """Ticks of a logarithmic axis: powers of ten, and multiples of them where less than two decades are in view."""
     low, high = axis.get_view_interval()
     near = high < 100.0 * low
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if near else (1.0,)))
+    within = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if high < 10.0 * low else (1.0, 2.0, 5.0) if near else (1.0,)
+    axis.set_major_locator(LogLocator(subs=within))
     axis.set_major_formatter(FuncFormatter(lambda x, _: _power(float(np.log10(x)), plain=near or abs(np.log10(x)) <= 2) if x > 0 else ""))
     axis.set_minor_formatter(NullFormatter())
 
