@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, SymmetricalLogLocator
 from numpy.typing import NDArray
 
 from bpexp.report import words
@@ -34,6 +34,8 @@ Floats = NDArray[np.float64]
 POINTS = 400  # drawn of a curve
 WINDOW = 0.02  # of the steps: what a smoothed point is the mean of
 NOISY = 0.01  # a curve is smoothed if it is typically further than this, relatively, from its smoothed self
+FEW_STEPS = 20  # below which powers of ten are too few ticks
+BEYOND = 30.0  # times the losses that runs start and end at: what lies further up leaves the axis
 LOG_FROM = 20.0  # largest over smallest loss from which the axis is logarithmic
 
 
@@ -157,13 +159,15 @@ class View:
 
     @classmethod
     def of(cls, curves: list[Curve], plateaus: list[float]) -> "View":
-        """Fitted to the runs that did not diverge, to all where all did."""
+        """Fitted to the runs that did not diverge, to all where all did; not to what some go through between their first and last step."""
         calm = [curve.extent for curve in curves if curve.end is None and len(curve.loss)]
         values = np.concatenate([*(calm or [curve.extent for curve in curves]), np.array(plateaus)])
         positive = values[values > 0]
         if not len(positive):
             return cls(None, log=False)
         low, high = float(positive.min()), float(positive.max())
+        ends = [float(curve.loss[place]) for curve in curves if curve.end is None and len(curve.loss) for place in (0, -1)]
+        high = min(high, BEYOND * max([*ends, *plateaus], default=high))
         starts = [float(curve.loss[0]) for curve in curves if len(curve.loss)]
         high = max([high, *(start for start in starts if start <= 10 * high)])  # a run that diverges starts like the others
         log = high > LOG_FROM * low
@@ -183,7 +187,9 @@ def _set_loss_axis(axes: list[Axes], drawn: list[tuple[Axes, Curve]], view: View
         if curve.end:
             beyond += curve.end[1] > top
             ax.plot(curve.end[0], min(curve.end[1], top), "x", color="#444444", markersize=5, clip_on=False, label="diverged", zorder=3)
-    return [f"{words.count(beyond, 'run')} left the axis before diverging: the cross on the upper edge marks the last step."] if beyond else []
+    back = sum(curve.end is None and bool((curve.loss > top).any()) for _, curve in drawn)
+    left = [f"{words.count(beyond, 'run')} left the axis before diverging: the cross on the upper edge marks the last step."] if beyond else []
+    return [*left, f"{words.count(back, 'run')} left the axis and came back."] if back else left
 
 
 def _but_not(ended: bool) -> str:
@@ -262,6 +268,7 @@ def accuracy_curves(study: Study) -> Picture:
         ax.set_title(title(study, setting))
         ax.set_xscale("symlog", linthresh=1, linscale=0.4)
         ax.set_xlim(0, last)
+        ax.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=[1.0, 2.0, 5.0] if last < FEW_STEPS else [1.0]))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
     axes[0].set_ylim(0, 1.02)
     colours.explain(figure, axes)

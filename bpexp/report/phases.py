@@ -177,8 +177,8 @@ def _paint(ax: Axes, plane: Plane, some: Sequence[Point], look: _Look, values: C
         for point in some:
             behind = mesh.get_cmap()(look.norm(values(point)))
             place = (float(point.setting[plane.x]), float(point.setting[plane.y]))
-            around = [withStroke(linewidth=3.5, foreground=behind)]  # so that lines leave it readable
-            ax.text(*place, look.write(values(point)), ha="center", va="center", color=_ink(behind), fontsize=7, path_effects=around, zorder=4)
+            box = {"boxstyle": "round,pad=0.15", "facecolor": behind, "edgecolor": "none"}  # so that lines and hatches leave it readable
+            ax.text(*place, look.write(values(point)), ha="center", va="center", color=_ink(behind), fontsize=7, bbox=box, zorder=4)
     return cells
 
 

@@ -256,7 +256,7 @@ def zero_handle() -> Artist:
 
 
 class DecadeLocator(MaxNLocator):
-    """Whole exponents; where fewer than two decades are in view, 1, 2 and 5 times powers of ten, or as many more digits as give two ticks."""
+    """Whole exponents; where fewer than two decades are in view, 1, 2 and 5 times powers of ten, or more digits for two ticks, else one tick."""
 
     def __init__(self) -> None:
         super().__init__(nbins=6, integer=True, steps=[1, 2, 5, 10])
@@ -268,8 +268,8 @@ class DecadeLocator(MaxNLocator):
             ticks = np.add.outer(np.arange(floor(vmin), ceil(vmax) + 1), np.log10(mantissas)).ravel()
             inside = ticks[(ticks >= vmin) & (ticks <= vmax)]
             if len(inside) >= 2:
-                break
-        return inside
+                return inside
+        return np.array([(vmin + vmax) / 2.0])  # so near each other that they have the same digits
 
 
 def decade_axis(axis: Any) -> None:
