@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from bpexp.report.__main__ import main
@@ -52,15 +53,12 @@ def pair() -> Study:
         labelled(runs_of(configs(activation=name, depth=depths, seed=[0, 1, 2])), name, first)
         for name, depths, first in (("sigmoid", [3, 5], "a"), ("tanh", [3, 5, 7], "b"))
     )
-    parts = [replace(part, **{n: joined(getattr(part, n), getattr(shared, n)) for n in ("runs", "curves", "layers")}) for part in (one, other)]
+    parts = [
+        replace(part, **{n: pd.concat([getattr(part, n), getattr(shared, n)], ignore_index=True) for n in ("runs", "curves", "layers")})
+        for part in (one, other)
+    ]
     origins = [Origin("first", "a" * 32), Origin("second", "b" * 32, commits=("0123456789abcdef",))]
     return Study(compared(list(zip(origins, parts, strict=True))))
-
-
-def joined(one: object, other: object) -> object:
-    import pandas as pd
-
-    return pd.concat([one, other], ignore_index=True)  # type: ignore[list-item]
 
 
 def test_the_sweep_is_a_key_and_runs_of_both_are_in_both(pair: Study) -> None:

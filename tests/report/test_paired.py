@@ -1,16 +1,16 @@
 """Differences paired by seed: against scipy's own interval of the differences, and what counts as a pair."""
 
-from dataclasses import replace
-
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import stats
 
 from bpexp.report.paired import differences, has_pairs, paired_differences
 from bpexp.report.picture import style
 from bpexp.report.selection import Study
+from bpexp.tracking.compared import compared
+from bpexp.tracking.reader import Origin
 from tests.report.studies import configs, records, runs_of, study, with_runs
+from tests.report.test_figures import points_of, series
 
 AXES = {"activation": ["sigmoid", "tanh", "relu"], "depth": [2, 4], "seed": [0, 1, 2, 3]}
 
@@ -52,7 +52,7 @@ def test_the_figure_fills_points_whose_interval_leaves_out_equality(some: Study)
     with style():
         picture = paired_differences(some)
     for ax, column, same, scale in zip(picture.figure.axes, ("loss", "accuracy"), (1.0, 0.0), (1.0, 100.0), strict=True):
-        drawn = [found.lines[0] for found in ax.containers]
+        drawn = [points_of(found) for found in series(ax)]
         expected = [getattr(each, column) for each in differences(some) if each.key == "activation"]
         assert [np.asarray(line.get_xdata()).item() for line in drawn] == pytest.approx([scale * each.mean for each in expected])
         assert [line.get_markerfacecolor() == "white" for line in drawn] == [not each.excludes(same) for each in expected]
@@ -61,15 +61,14 @@ def test_the_figure_fills_points_whose_interval_leaves_out_equality(some: Study)
     assert [table.name for table in picture.tables] == ["activation: against sigmoid", "depth: against L = 2"]
 
 
-def test_the_sentence_counts_what_is_certain(some: Study) -> None:
-    study_of = with_runs(study(activation=["sigmoid", "tanh", "relu"], seed=[0, 1, 2]), "final_loss", [1.0, 2.0, 3.0, 0.5, 1.1, 1.4, 1.9, 2.1, 2.9])
+def test_the_sentence_counts_what_is_certain() -> None:
+    losses = [1.0, 2.0, 3.0, 0.5, 1.1, 1.4, 1.9, 2.1, 2.9]
     with style():
-        picture = paired_differences(study_of)
-    assert picture.sentence.startswith(
-        "Against sigmoid, paired by seed, the final training loss is lower in 1 of 2 settings and higher in 0, as far as 95 % confidence intervals tell;"
-        " most with tanh: 0.505 times ("
-    )
-    assert [row[-1] for row in picture.tables[0].rows][0].startswith("loss")
+        picture = paired_differences(with_runs(study(activation=["sigmoid", "tanh", "relu"], seed=[0, 1, 2]), "final_loss", losses))
+    ratio = stats.gmean([0.5, 1.1 / 2, 1.4 / 3])
+    start = "Against sigmoid, paired by seed, the final training loss is lower in 1 of 2 settings and higher in 0, as far as"
+    assert picture.sentence.startswith(f"{start} 95 % confidence intervals tell; most with tanh: {ratio:.3f} times (")
+    assert picture.tables[0].rows[0][-1].startswith("loss")
 
 
 def test_runs_that_diverged_and_seeds_of_one_side_make_no_pair() -> None:
@@ -85,11 +84,9 @@ def test_runs_that_diverged_and_seeds_of_one_side_make_no_pair() -> None:
 
 def test_one_row_is_not_compared_with_itself_in_another_sweep() -> None:
     runs = runs_of(configs(seed=[0, 1, 2]))
-    ids = runs.runs["run_id"]
-    again = {name: getattr(runs, name).assign(run_id=lambda frame: frame["run_id"] + "@2") for name in ("runs", "curves", "layers")}
-    both = {name: pd.concat([getattr(runs, name), frame]) for name, frame in again.items()}
-    both["runs"] = both["runs"].assign(sweep=["a"] * len(ids) + ["b"] * len(ids))
-    assert differences(Study(replace(runs, **both))) == []
+    both = Study(compared([(Origin("a", "1"), runs), (Origin("b", "2"), runs)]))
+    assert len(both.settings) == 2
+    assert differences(both) == []
 
 
 def test_too_few_seeds_or_different_losses_have_no_such_picture() -> None:

@@ -1,5 +1,7 @@
 """The plane of two keys: its colours, its border, theory's line and what is marked, against the records and the theory themselves."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
@@ -15,7 +17,7 @@ from bpexp.report.selection import Study
 from bpexp.theory.mean_field import critical_line
 from tests.report.studies import configs, records, runs_of, study, with_runs
 
-GAUSSIAN = {"init__name": "gaussian", "activation": "tanh"}
+GAUSSIAN: dict[str, Any] = {"init__name": "gaussian", "activation": "tanh"}
 VARIANCES, DEPTHS = [0.5, 1.0, 3.0], [6, 8, 12]
 
 
@@ -139,7 +141,7 @@ def test_without_seeds_the_map_of_outcomes_shows_losses_and_leaves_out_what_dive
 @pytest.mark.parametrize(
     "axes", [{"depth": [6, 8, 12]}, {"depth": [6, 8, 12], "width": [4, 5]}, {"depth": [6, 8, 12], "activation": ["tanh", "relu"]}]
 )
-def test_fewer_than_three_values_make_no_plane(axes: dict[str, list[object]]) -> None:
+def test_fewer_than_three_values_make_no_plane(axes: dict[str, Any]) -> None:
     some = study(depth=[6, 8, 12], **axes)
     assert not has_phases(some)
     assert not has_outcome_plane(some)
