@@ -20,7 +20,10 @@ DESCRIPTION = """python -m bpexp.report [key=value …]: figures and a page from
 class ReportConfig:
     """Which runs, from where, and where the report goes."""
 
-    sweep: Annotated[str, Strict(), Help("latest, a sweep's id or name, or a run's; null: all runs of the experiment")] | None = "latest"
+    sweep: (
+        Annotated[str, Strict(), Help("latest, a sweep's id or name, or a run's; several, as a,b, are compared; null: all runs of the experiment")]
+        | None
+    ) = "latest"
     uri: StoreUri | None = None
     experiment: Annotated[str, Strict(), Help("MLflow experiment")] = "bpexp"
     out: Annotated[str, Strict(), Help("folder that the report's own folder is made in")] = "reports"
@@ -30,10 +33,11 @@ def main(argv: Sequence[str]) -> int:
     """Write the report; the exit code."""
     config = arguments(ReportConfig, argv, DESCRIPTION)
     from bpexp.report.page import folder_name, told, write  # after the arguments: --help and refusals need no MLflow
-    from bpexp.tracking.reader import NoRunsError, load_runs
+    from bpexp.tracking.compared import load
+    from bpexp.tracking.reader import NoRunsError
 
     try:
-        runs = load_runs(config.sweep, config.uri, config.experiment)
+        runs = load(config.sweep, config.uri, config.experiment)
     except NoRunsError as error:
         tell([error])
         return REFUSED

@@ -23,7 +23,7 @@ from bpexp.report.picture import Colours, Picture, end_handle, panels, seeds_not
 from bpexp.report.predicted import NOTE, Slope, draw_theory, predicted, slopes_sentence, theory_handle
 from bpexp.report.selection import Key, Setting, Study, idle, one_of_each
 
-__all__ = ["decade_points", "decades"]
+__all__ = ["DECADES", "STEADY", "decade_points", "decades", "expected"]
 
 SLOPE = "delta_decades_per_layer"
 STEADY = 0.01  # decades per layer: less than 2.4 % a layer, a factor of 10 over 100 layers

@@ -3,11 +3,15 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from bpexp.report.comparison import comparison
 from bpexp.report.decades import decade_points, decades
+from bpexp.report.learning_rates import has_learning_rates, learning_rates
 from bpexp.report.over_depth import paths_against_backprop
 from bpexp.report.over_layers import at_the_start, first_update, gradient_heatmap, gradient_profiles
 from bpexp.report.over_settings import accuracy, final_loss
 from bpexp.report.over_steps import accuracy_curves, loss_curves
+from bpexp.report.paired import has_pairs, paired_differences
+from bpexp.report.phases import gradient_phases, has_outcome_plane, has_phases, outcome_map
 from bpexp.report.picture import Picture, style
 from bpexp.report.ranking import of_the_best, ranking
 from bpexp.report.recipe_profiles import recipe_profiles
@@ -45,6 +49,7 @@ def _scores(study: Study, column: str) -> bool:
 
 
 PICTURES: tuple[Entry, ...] = (
+    Entry("comparison", "The sweeps beside each other", comparison, lambda study: bool(study.runs.sweeps) and bool(study.settings)),
     Entry("ranking", "Which recipes learn", ranking, is_of_recipes),
     Entry("recipe_profiles", "What each recipe does to the gradient", recipe_profiles, lambda study: is_of_recipes(study) and _any_layers(study)),
     Entry("loss_curves", "Loss during training", of_the_best(loss_curves), lambda study: bool(study.settings)),
@@ -55,6 +60,9 @@ PICTURES: tuple[Entry, ...] = (
     Entry("gradient_heatmap", "Gradient norm over layers and steps", of_the_best(gradient_heatmap), lambda study: _any_layers(study, 1)),
     Entry("first_update", "What the first update changes", of_the_best(first_update), _any_layers),
     Entry("decades_per_layer", "Decades lost per layer", decades, lambda study: _over_keys(study) and len(decade_points(study)[0]) > 1),
+    Entry("gradient_phases", "Where gradients vanish and where they explode", gradient_phases, lambda study: _over_keys(study) and has_phases(study)),
+    Entry("outcome_map", "Which settings learn", outcome_map, lambda study: _over_keys(study) and has_outcome_plane(study)),
+    Entry("learning_rates", "Loss over the learning rate", learning_rates, lambda study: _over_keys(study) and has_learning_rates(study)),
     Entry("accuracy", "Accuracy over the sweep", accuracy, lambda study: _scores(study, "final_accuracy_test")),
     Entry(
         "accuracy_curves",
@@ -68,6 +76,7 @@ PICTURES: tuple[Entry, ...] = (
         final_loss,
         lambda study: _scores(study, "final_test_loss") and not _scores(study, "final_accuracy_test"),
     ),
+    Entry("paired_differences", "Differences, paired by seed", paired_differences, has_pairs),
     Entry("paths_against_backprop", "The sum over paths against backpropagation", paths_against_backprop, lambda _study: True),
 )
 

@@ -86,7 +86,7 @@ def gradient_profiles(study: Study) -> Picture:
     figure.supylabel(r"gradient norm $\|\nabla W\|$")
     if len(settings) > 1 and not share:
         notes += ("Each panel has its own vertical axis.",)
-    return Picture(figure, _profile_sentence(study), (*notes, *_theory_note(OF_ONE_SAMPLE, theory), *seeds_note(study)))
+    return Picture(figure, _profile_sentence(study), (*notes, *_theory_note(OF_ONE_SAMPLE, theory), *seeds_note(study, log=True)))
 
 
 def _marks(zeros: bool, theory: Collection[Setting]) -> list[Artist]:
@@ -178,7 +178,7 @@ def at_the_start(study: Study) -> Picture:
     colours.explain(figure, axes, _marks(zeros, theory))
     notes += _theory_note("each net" if len(settings) > 1 else "the net", theory)
     notes += tuple(f"The same for every {key.words}: it acts after step 0." for key in ignored)
-    return Picture(figure, _start_sentence(study, settings, ignored), (*notes, *seeds_note(study)))
+    return Picture(figure, _start_sentence(study, settings, ignored), (*notes, *seeds_note(study, log=True)))
 
 
 def _start_sentence(study: Study, settings: list[Setting], ignored: Sequence[Key]) -> str:
@@ -226,7 +226,7 @@ def gradient_heatmap(study: Study) -> Picture:
         notes += ("Each panel has its own colour scale: gradient norm.",)
     if missing:
         notes += ("Grey: the norm is exactly zero, or not a finite number.",)
-    return Picture(figure, _heat_sentence(study, everyone), (*notes, *seeds_note(study, "Colours", spread_shown=False)))
+    return Picture(figure, _heat_sentence(study, everyone), (*notes, *seeds_note(study, "Colours", spread_shown=False, log=True)))
 
 
 def _step_ticks(ax: Axes, steps: list[int]) -> None:
@@ -273,7 +273,7 @@ def first_update(study: Study) -> Picture:
     figure.supylabel("relative change of the weights")
     if len(settings) > 1 and not share:
         notes += ("Each panel has its own vertical axis.",)
-    return Picture(figure, _update_sentence(study), (*notes, *seeds_note(study, "Values")))
+    return Picture(figure, _update_sentence(study), (*notes, *seeds_note(study, "Values", log=True)))
 
 
 def _update_sentence(study: Study) -> str:
@@ -281,7 +281,7 @@ def _update_sentence(study: Study) -> str:
     still = {}
     for setting in _with_layers(study):
         frame = study.layers(setting)
-        still[setting] = int(np.isneginf(over_runs(frame[frame["step"] == 0], "layer", MADE)["high"]).sum())
+        still[setting] = int(np.isneginf(frame[frame["step"] == 0].groupby("layer")[MADE].max()).sum())
     if not any(still.values()):
         everywhere = f" in {words.every(len(still), 'setting')}" if len(still) > 1 else ""
         return f"The first update changes weights in every layer{everywhere}."

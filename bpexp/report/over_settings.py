@@ -11,10 +11,13 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from bpexp.report import words
+from bpexp.report.intervals import Interval
 from bpexp.report.picture import WIDTH, Colours, Picture, end_handle, key_axis, legend, named_axis, panels, seeds_note, shown_facets, wrapped
 from bpexp.report.selection import Key, Setting, Study
 
 __all__ = [
+    "TEST_ACCURACY",
+    "TRAIN_LOSS",
     "Measure",
     "Point",
     "Series",
@@ -57,7 +60,7 @@ TRAIN_LOSS = Measure("final_loss", "loss after the last step", "training set", w
 
 @dataclass(frozen=True)
 class Point:
-    """A measure over the runs of a setting."""
+    """A measure over the runs of a setting: its `Interval`, and whether one of them diverged."""
 
     setting: Setting
     mean: float
@@ -73,7 +76,8 @@ def points(study: Study, measure: Measure) -> list[Point]:
         values = study.numbers(setting, measure.column)
         if len(values):
             ended = "diverged" in study.outcomes(setting)
-            found.append(Point(setting, float(values.mean()), float(values.min()), float(values.max()), ended))
+            around = Interval.of(values)
+            found.append(Point(setting, around.mean, around.low, around.high, ended))
     return found
 
 
@@ -139,7 +143,7 @@ def fit_bars(figure: Figure, axes: Sequence[Axes], key: Key) -> None:
 
 
 def _errors(some: Sequence[Point]) -> Any:
-    """How far the lowest and the highest lie from the mean; None where no setting has two runs."""
+    """How far the ends of the intervals lie from the mean; None where no setting has two runs."""
     spans = np.array([[point.mean - point.low for point in some], [point.high - point.mean for point in some]])
     return spans.clip(min=0.0) if spans.any() else None
 
@@ -237,7 +241,7 @@ def _score(study: Study, measure: Measure, companion: Measure) -> Picture:
         figure, notes = _draw_one_key(study, keys[0], measure, companion)
     if any(point.diverged for point in some):
         notes.append("Of a run that diverged, the last value before that is shown.")
-    return Picture(figure, _score_sentence(some, measure, keys), (*notes, *seeds_note(study, "Values")))
+    return Picture(figure, _score_sentence(some, measure, keys), (*notes, *seeds_note(study, "Values", spread_shown=len(keys) == 1)))
 
 
 def _draw_one_key(study: Study, key: Key, measure: Measure, companion: Measure) -> tuple[Figure, list[str]]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, SymmetricalLogLocator
 from numpy.typing import NDArray
 
 from bpexp.report import words
@@ -15,6 +15,7 @@ from bpexp.report.picture import (
     band,
     count_axis,
     end_handle,
+    log_axis,
     over_runs,
     panels,
     plateau_handle,
@@ -33,6 +34,8 @@ Floats = NDArray[np.float64]
 POINTS = 400  # drawn of a curve
 WINDOW = 0.02  # of the steps: what a smoothed point is the mean of
 NOISY = 0.01  # a curve is smoothed if it is typically further than this, relatively, from its smoothed self
+FEW_STEPS = 20  # below which powers of ten are too few ticks
+BEYOND = 30.0  # times the losses that runs start and end at: what lies further up leaves the axis
 LOG_FROM = 20.0  # largest over smallest loss from which the axis is logarithmic
 
 
@@ -99,38 +102,47 @@ def loss_curves(study: Study) -> Picture:
     chosen, facet_notes = shown_facets(study.settings, [key])
     colours = Colours.of(key)
     figure, axes = panels(len(chosen), sharex=True, sharey=True)
-    drawn: list[tuple[Axes, Curve]] = []
+    curves = {setting: _curves(study, setting, grid, half) for _, settings in chosen for setting in settings}
+    plateaus = [plateau for _, settings in chosen for plateau in _plateaus(study, settings)]
+    drawn = [(ax, curve) for ax, (_, settings) in zip(axes, chosen, strict=True) for setting in settings for curve in curves[setting]]
+    view = View.of([curve for _, curve in drawn], plateaus)
     for ax, (name, settings) in zip(axes, chosen, strict=True):
         ax.set_title(wrapped(name))
         for setting in settings:
-            drawn += [(ax, curve) for curve in _draw_loss(ax, study, setting, grid, half, colours[setting[key]])]
+            _draw_loss(ax, study, setting, curves[setting], colours[setting[key]], half, view.log)
         for plateau in _plateaus(study, settings):
             ax.axhline(plateau, color="black", linestyle=(0, (4, 3)), linewidth=1, label="plateau", zorder=1.5)
-    extra = [plateau_handle()] if any(_plateaus(study, settings) for _, settings in chosen) else []
+    extra = [plateau_handle()] if plateaus else []
     ended = any(curve.end for _, curve in drawn)
     notes = [f"Lines are means over {2 * half + 1} steps around each point, fewer near the ends{_but_not(ended)}."] if half else []
     if ended:
         extra.append(end_handle())
-    notes += _set_loss_axis(axes, drawn, [plateau for _, settings in chosen for plateau in _plateaus(study, settings)])
+    notes += _set_loss_axis(axes, drawn, view)
     colours.explain(figure, axes, extra)
     for ax in axes:
         count_axis(ax.xaxis)
         ax.margins(x=0.02)
     figure.supxlabel("training step")
     figure.supylabel("training loss of the batch")
-    return Picture(figure, _loss_sentence(study), (*notes, *facet_notes, *seeds_note(study)))
+    return Picture(figure, _loss_sentence(study), (*notes, *facet_notes, *seeds_note(study, log=view.log)))
 
 
-def _draw_loss(ax: Axes, study: Study, setting: Setting, grid: NDArray[np.int64], half: int, colour: object) -> list[Curve]:
-    alone = len(setting.runs) == 1
-    behind = half > 0 and alone and len(study.settings) == 1  # a lone run shows every step behind its line
-    curves = [_curve(study, run_id, grid, half, alone, behind) for run_id in setting.runs]
-    if behind:
+def _behind(study: Study, setting: Setting, half: int) -> bool:
+    """Whether every step is shown behind the line: a lone run's."""
+    return half > 0 and len(setting.runs) == 1 and len(study.settings) == 1
+
+
+def _curves(study: Study, setting: Setting, grid: NDArray[np.int64], half: int) -> list[Curve]:
+    alone, behind = len(setting.runs) == 1, _behind(study, setting, half)
+    return [_curve(study, run_id, grid, half, alone, behind) for run_id in setting.runs]
+
+
+def _draw_loss(ax: Axes, study: Study, setting: Setting, curves: list[Curve], colour: object, half: int, log: bool) -> None:
+    if _behind(study, setting, half):
         steps, loss = _finite_loss(study, setting.runs[0])
         ax.plot(steps, loss, color=colour, alpha=0.25, linewidth=0.6, label="every step")
-    table = over_runs(pd.concat([pd.DataFrame({"step": curve.steps, "loss": curve.loss}) for curve in curves]), "step", "loss")
-    band(ax, table, colour, label=setting.text() or "loss")
-    return curves
+    frame = pd.concat([pd.DataFrame({"step": curve.steps, "loss": curve.loss}) for curve in curves])
+    band(ax, over_runs(frame, "step", "loss", log), colour, label=setting.text() or "loss")
 
 
 def _plateaus(study: Study, settings: list[Setting]) -> list[float]:
@@ -138,26 +150,46 @@ def _plateaus(study: Study, settings: list[Setting]) -> list[float]:
     return sorted({float(f"{plateau:.6g}") for setting in settings for plateau in study.numbers(setting, "plateau_loss")})
 
 
-def _set_loss_axis(axes: list[Axes], drawn: list[tuple[Axes, Curve]], plateaus: list[float]) -> list[str]:
-    """Fit the axis to the runs that did not diverge (to all, where all did), choose its scale, and mark where runs ended."""
-    calm = [curve.extent for _, curve in drawn if curve.end is None and len(curve.loss)]
-    values = np.concatenate([*(calm or [curve.extent for _, curve in drawn]), np.array(plateaus)])
-    positive = values[values > 0]
-    if not len(positive):
+@dataclass(frozen=True)
+class View:
+    """Of the axis of losses: its ends, None where no loss is positive, and whether it is logarithmic."""
+
+    ends: tuple[float, float] | None
+    log: bool
+
+    @classmethod
+    def of(cls, curves: list[Curve], plateaus: list[float]) -> "View":
+        """Fitted to the runs that did not diverge, to all where all did; not to what some go through between their first and last step."""
+        calm = [curve.extent for curve in curves if curve.end is None and len(curve.loss)]
+        values = np.concatenate([*(calm or [curve.extent for curve in curves]), np.array(plateaus)])
+        positive = values[values > 0]
+        if not len(positive):
+            return cls(None, log=False)
+        low, high = float(positive.min()), float(positive.max())
+        ends = [float(curve.loss[place]) for curve in curves if curve.end is None and len(curve.loss) for place in (0, -1)]
+        high = min(high, BEYOND * max([*ends, *plateaus], default=high))
+        starts = [float(curve.loss[0]) for curve in curves if len(curve.loss)]
+        high = max([high, *(start for start in starts if start <= 10 * high)])  # a run that diverges starts like the others
+        log = high > LOG_FROM * low
+        return cls((low / 1.3, high * 1.3) if log else (0.0, 1.08 * high), log)
+
+
+def _set_loss_axis(axes: list[Axes], drawn: list[tuple[Axes, Curve]], view: View) -> list[str]:
+    """Set the axis, and mark where runs ended."""
+    if view.ends is None:
         return []
-    low, high = float(positive.min()), float(positive.max())
-    starts = [float(curve.loss[0]) for _, curve in drawn if len(curve.loss)]
-    high = max([high, *(start for start in starts if start <= 10 * high)])  # a run that diverges starts like the others
-    log = high > LOG_FROM * low
-    axes[0].set_yscale("log" if log else "linear")
-    bottom, top = (low / 1.3, high * 1.3) if log else (0.0, 1.08 * high)
-    axes[0].set_ylim(bottom, top)
-    beyond = 0
+    axes[0].set_yscale("log" if view.log else "linear")
+    axes[0].set_ylim(view.ends)
+    if view.log:
+        log_axis(axes[0].yaxis)
+    beyond, top = 0, view.ends[1]
     for ax, curve in drawn:
         if curve.end:
             beyond += curve.end[1] > top
             ax.plot(curve.end[0], min(curve.end[1], top), "x", color="#444444", markersize=5, clip_on=False, label="diverged", zorder=3)
-    return [f"{words.count(beyond, 'run')} left the axis before diverging: the cross on the upper edge marks the last step."] if beyond else []
+    back = sum(curve.end is None and bool((curve.loss > top).any()) for _, curve in drawn)
+    left = [f"{words.count(beyond, 'run')} left the axis before diverging: the cross on the upper edge marks the last step."] if beyond else []
+    return [*left, f"{words.count(back, 'run')} left the axis and came back."] if back else left
 
 
 def _but_not(ended: bool) -> str:
@@ -236,6 +268,7 @@ def accuracy_curves(study: Study) -> Picture:
         ax.set_title(title(study, setting))
         ax.set_xscale("symlog", linthresh=1, linscale=0.4)
         ax.set_xlim(0, last)
+        ax.xaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=1, subs=[1.0, 2.0, 5.0] if last < FEW_STEPS else [1.0]))
         ax.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
     axes[0].set_ylim(0, 1.02)
     colours.explain(figure, axes)

@@ -49,10 +49,12 @@ class Shown:
 
 
 def folder_name(runs: Runs) -> str:
-    """The slug of the sweep's name and the first eight letters of its id; without a sweep, of the lone run's, else the experiment's."""
+    """The slug of the sweep's name and the first letters of its id, of each of several; without one, of the lone run's, else the experiment's."""
     lone = runs.runs["run_id"].iloc[0] if len(runs.runs) == 1 else f"experiment-{runs.experiment_id}"
     plain = unicodedata.normalize("NFKD", runs.sweep_name).encode("ascii", "ignore").decode().lower()
     slug = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:60].strip("-")
+    if runs.sweeps:
+        return "-".join([slug, *(origin.sweep_id[:8] for origin in runs.sweeps)])
     ending = re.sub(r"[^A-Za-z0-9-]+", "-", str(runs.sweep_id or lone))
     return f"{slug or 'sweep'}-{ending if runs.sweep_id is None and len(runs.runs) != 1 else ending[:8]}"
 

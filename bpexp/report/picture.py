@@ -19,9 +19,11 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import FuncNorm, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
+from bpexp.core.arrays import Float64s
 from bpexp.report import words
+from bpexp.report.intervals import FEWEST, over_runs
 from bpexp.report.selection import Key, Setting, Study, facets, spread, sub_grid
 
 __all__ = [
@@ -32,11 +34,13 @@ __all__ = [
     "Picture",
     "Table",
     "band",
+    "cell_edges",
     "count_axis",
     "decade_axis",
     "end_handle",
     "key_axis",
     "legend",
+    "log_axis",
     "named_axis",
     "over_runs",
     "panels",
@@ -135,15 +139,8 @@ def wrapped(name: str) -> str:
 # ---------------------------------------------------------------------------------------------- numbers over seeds
 
 
-def over_runs(frame: pd.DataFrame, x: str | list[str], y: str) -> pd.DataFrame:
-    """Mean, low (minimum) and high (maximum) of y over runs, by x; -inf, the log of a norm of exactly zero, makes all but the maximum -inf."""
-    known = frame[frame[y].notna()]
-    table = known.groupby(x)[y].agg(["mean", "min", "max", "count"])
-    return table.rename(columns={"min": "low", "max": "high", "count": "runs"})
-
-
 def band(axes: Axes, table: pd.DataFrame, colour: Any, label: str = "_", markers: bool = False, **line: Any) -> None:
-    """A line of means and, where there are several runs, a band from the lowest to the highest."""
+    """A line of means and, where there are several runs, a band over their intervals."""
     table = table.where(np.isfinite(table))  # what is not finite leaves a gap
     x = table.index.to_numpy(float)
     lone = table["mean"].notna().sum() == 1
@@ -152,15 +149,21 @@ def band(axes: Axes, table: pd.DataFrame, colour: Any, label: str = "_", markers
         axes.fill_between(x, table["low"].to_numpy(), table["high"].to_numpy(), color=colour, alpha=0.2, linewidth=0)
 
 
-def seeds_note(study: Study, kind: str = "Lines", spread_shown: bool = True) -> tuple[str, ...]:
-    """What mean and spread are taken over."""
+def seeds_note(study: Study, kind: str = "Lines", spread_shown: bool = True, log: bool = False) -> tuple[str, ...]:
+    """What mean and spread are taken over; `log`: over logarithms."""
     sizes = sorted({len(setting.runs) for setting in study.settings})
     if not sizes or sizes[-1] == 1:
         return ()
     runs = f"{sizes[0]} to {sizes[-1]} runs" if len(sizes) > 1 else words.count(sizes[0], "run")
     what = "seed" if all(study.frame.loc[list(s.runs), "seed"].nunique() == len(s.runs) for s in study.settings) else "repetition"
-    around = "the spread around them goes from the lowest to the highest" if spread_shown else "their spread is not shown"
-    return (f"{kind} are means over {runs} per setting, one per {what}; {around}.",)
+    n = f"n = {sizes[-1]}" if len(sizes) == 1 else "n of them"
+    ends = "from the lowest to the highest"
+    around = f"the spread around them goes {ends}"
+    if sizes[-1] >= FEWEST:
+        around = f"the spread around them is the mean's 95 % confidence interval (Student's t, {n}{', over logarithms' if log else ''})"
+        around += f"; of fewer than {FEWEST} runs it goes {ends}" if sizes[0] < FEWEST else ""
+    mean = "geometric means" if log else "means"
+    return (f"{kind} are {mean} over {runs} per setting, one per {what}; {around if spread_shown else 'their spread is not shown'}.",)
 
 
 def zero_marks(axes: Axes, x: Iterable[float], colour: Any) -> None:
@@ -253,7 +256,7 @@ def zero_handle() -> Artist:
 
 
 class DecadeLocator(MaxNLocator):
-    """Whole exponents; where fewer than two decades are in view, 1, 2 and 5 times powers of ten, or as many more digits as give two ticks."""
+    """Whole exponents; where fewer than two decades are in view, 1, 2 and 5 times powers of ten, or more digits for two ticks, else one tick."""
 
     def __init__(self) -> None:
         super().__init__(nbins=6, integer=True, steps=[1, 2, 5, 10])
@@ -265,8 +268,8 @@ class DecadeLocator(MaxNLocator):
             ticks = np.add.outer(np.arange(floor(vmin), ceil(vmax) + 1), np.log10(mantissas)).ravel()
             inside = ticks[(ticks >= vmin) & (ticks <= vmax)]
             if len(inside) >= 2:
-                break
-        return inside
+                return inside
+        return np.array([(vmin + vmax) / 2.0])  # so near each other that they have the same digits
 
 
 def decade_axis(axis: Any) -> None:
@@ -284,10 +287,28 @@ def _power(x: float, plain: bool) -> str:
     return f"${10 ** (x % 1):.2g}{{\\cdot}}10^{{{floor(x)}}}$"
 
 
+def log_axis(axis: Any) -> None:
+    """Ticks of a logarithmic axis: powers of ten, and multiples of them where less than two decades are in view."""
+    low, high = axis.get_view_interval()
+    near = high < 100.0 * low
+    within = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if high < 10.0 * low else (1.0, 2.0, 5.0) if near else (1.0,)
+    axis.set_major_locator(LogLocator(subs=within))
+    axis.set_major_formatter(FuncFormatter(lambda x, _: _power(float(np.log10(x)), plain=near or abs(np.log10(x)) <= 2) if x > 0 else ""))
+    axis.set_minor_formatter(NullFormatter())
+
+
 def count_axis(axis: Any) -> None:
     """Ticks of an axis that counts."""
     axis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+
+
+def cell_edges(places: Float64s, log: bool = False) -> Float64s:
+    """Borders midway between neighbours, on the axis that shows them; the outer ones as far beyond."""
+    at = np.log(places) if log else places
+    middle = (at[1:] + at[:-1]) / 2.0
+    edges = np.concatenate([[2.0 * at[0] - middle[0]], middle, [2.0 * at[-1] - middle[-1]]])
+    return np.exp(edges) if log else edges
 
 
 def named_axis(axis: Any, names: Sequence[Hashable], most: int = 12) -> None:

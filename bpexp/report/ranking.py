@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bpexp.report import words
+from bpexp.report.intervals import FEWEST, Interval
 from bpexp.report.picture import MOST_PANELS, WIDTH, Picture, Table, end_handle, legend
 from bpexp.report.recipes import GOOD, PLAIN, Standing, is_of_recipes, standings, table, the_best
 from bpexp.report.selection import Study, spread
@@ -81,7 +82,7 @@ def ranking(study: Study) -> Picture:
     axes[0].set_xlim(0, 1.02)
     figure.supxlabel("test accuracy after the last step")
     handles: list[Artist] = [
-        Line2D([], [], color="C0", marker="o", linewidth=0.9, label="mean ± standard deviation"),
+        Line2D([], [], color="C0", marker="o", linewidth=0.9, label=_mean_told(some)),
         Line2D([], [], color="black", linestyle=(0, (4, 3)), linewidth=0.9, label=PLAIN),
     ]
     legend(figure, [*handles, *([end_handle()] if any(standing.diverged for standing in some) else [])])
@@ -94,13 +95,20 @@ def ranking(study: Study) -> Picture:
 def _draw_ranking(ax: Axes, some: Sequence[Standing], places: dict[str, float]) -> None:
     known = [standing for standing in some if standing.accuracy == standing.accuracy and standing.recipe in places]
     y, means = [places[standing.recipe] for standing in known], [standing.accuracy for standing in known]
-    spreads = [standing.numbers("final_accuracy_test").std(ddof=1) for standing in known]
-    ax.errorbar(means, y, xerr=np.nan_to_num(spreads), color="C0", linestyle="", marker="o", markersize=3.5, elinewidth=0.9, capsize=0, label="mean")
+    around = [Interval.of(standing.numbers("final_accuracy_test")) for standing in known]
+    spans = np.array([[each.mean - each.low for each in around], [each.high - each.mean for each in around]])
+    ax.errorbar(means, y, xerr=spans.clip(min=0.0), color="C0", linestyle="", marker="o", markersize=3.5, elinewidth=0.9, capsize=0, label="mean")
     ended = [(standing.accuracy, places[standing.recipe]) for standing in known if standing.diverged]
     ax.plot([x for x, _ in ended], [place for _, place in ended], "x", color="#444444", markersize=7, label="diverged", zorder=3)
     for standing in known:
         if standing.recipe == PLAIN:
             ax.axvline(standing.accuracy, color="black", linestyle=(0, (4, 3)), linewidth=0.9, label=PLAIN, zorder=1.5)
+
+
+def _mean_told(some: Sequence[Standing]) -> str:
+    """What the legend says of points and their bars."""
+    most = max(len(standing.runs.runs) for standing in some)
+    return "mean, 95 % confidence interval" if most >= FEWEST else "mean, lowest and highest" if most > 1 else "a run"
 
 
 def accuracy(row: "pd.Series[Any]") -> str:
@@ -114,6 +122,8 @@ def judged_by(some: Sequence[Standing]) -> list[str]:
     sizes = sorted({len(standing.runs.runs) for standing in some})
     runs = words.count(sizes[0], "run") if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]} runs"
     notes = [f"Each recipe has at each depth its best learning rate, and is judged by {runs} with it."]
+    if sizes[-1] > 1:
+        notes.append("±: one standard deviation of the runs.")
     if any(standing.tuned for standing in some):
         notes.append("A seed that chose between learning rates, by the final training loss, does not count.")
     if diverged := sum(standing.diverged for standing in some):

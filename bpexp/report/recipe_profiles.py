@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from bpexp.report import words
+from bpexp.report.intervals import TOLD
 from bpexp.report.picture import WIDTH, Picture, band, count_axis, decade_axis, legend, over_runs, panels, zero_handle, zero_marks
 from bpexp.report.ranking import MOST_RECIPES, SMALL, fewer, in_lines, judged_by, net
 from bpexp.report.recipes import PLAIN, Standing, at_the_deepest, plain_among, standings
@@ -130,9 +131,7 @@ def _finish(figure: Figure, axes: Sequence[Axes], plain: Standing | None, zeros:
 def _profile_notes(some: Sequence[Standing]) -> list[str]:
     notes = judged_by(some)
     return (
-        [*notes, "Lines are means, the bands around them go from the lowest run to the highest."]
-        if max(len(s.runs.runs) for s in some) > 1
-        else notes
+        [*notes, f"Lines are geometric means, the bands around them {TOLD}, over logarithms."] if max(len(s.runs.runs) for s in some) > 1 else notes
     )
 
 

@@ -75,7 +75,11 @@ def _expected(key: str, values: Values, base: Values) -> Any:
 
 @lru_cache(maxsize=2)
 def is_of_recipes(study: Study) -> bool:
-    """Whether there are recipes to rank: enough of them, with accuracies, and no grid, which other pictures show better."""
+    """Whether there are recipes to rank: enough of them, with accuracies, and no grid, which other pictures show better; sweeps that are compared mix
+    what one of them had in common.
+    """
+    if study.runs.sweeps:
+        return False
     found = set(recipes(study).values())
     if len(found) < FEWEST or not any(len(study.numbers(setting, "final_accuracy_test")) for setting in study.settings):
         return False

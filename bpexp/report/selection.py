@@ -13,6 +13,7 @@ import pandas as pd
 from bpexp.config import RunConfig, keys
 from bpexp.core import schedule
 from bpexp.report import words
+from bpexp.tracking.compared import SWEEP
 from bpexp.tracking.reader import Runs, configuration
 
 __all__ = ["Key", "Setting", "Study", "colour_key", "facets", "idle", "one_of_each", "spread", "sub_grid"]
@@ -30,7 +31,7 @@ SYMBOLS = {
     "init.sigma_w2": ("weight variance", r"$\sigma_w^2$", "σw²"),
     "init.sigma_b2": ("bias variance", r"$\sigma_b^2$", "σb²"),
 }
-SPEAK_FOR_THEMSELVES = ("activation", "output", "loss", "init.name", "data.name", "optimizer.name", "dtype")
+SPEAK_FOR_THEMSELVES = (SWEEP, "activation", "output", "loss", "init.name", "data.name", "optimizer.name", "dtype")
 REPETITION = "seed"
 
 
@@ -138,7 +139,7 @@ class Study:
     def follows(self) -> dict[str, str]:
         """Keys whose value a name fixes (output by loss, a critical variance by the activation), and the key that holds the name."""
         names = [key for key in self.varying if not key.ordered]
-        names.sort(key=lambda key: key.name == "output")  # the loss chooses the output, not the output the loss
+        names.sort(key=lambda key: key.name == "output")  # the loss chooses the output, not the output the loss; the sweep, in front, all
         found: dict[str, str] = {}
         for leader in names:
             for key in self.varying:
@@ -190,8 +191,8 @@ class Study:
 
     @cached_property
     def columns(self) -> list[str]:
-        """The keys of the configuration that the runs tell of."""
-        return [name for name in keys(RunConfig) if not name.startswith("tracking.") and name in self.frame]
+        """The keys of the configuration that the runs tell of; before them, where sweeps are compared, the sweep."""
+        return [name for name in (SWEEP, *keys(RunConfig)) if not name.startswith("tracking.") and name in self.frame]
 
     @cached_property
     def _known(self) -> pd.DataFrame:

@@ -36,7 +36,7 @@ from bpexp.tracking.parent import MANIFEST
 from bpexp.tracking.store import exists, hastily, resolve, summary, unfit
 from bpexp.tracking.trouble import reason
 
-__all__ = ["FRAMES", "NoRunsError", "Runs", "Stored", "configuration", "experiment_in", "is_sweep", "load_runs", "read"]
+__all__ = ["FRAMES", "NoRunsError", "Origin", "Runs", "Stored", "configuration", "experiment_in", "gathered", "is_sweep", "load_runs", "read"]
 
 FRAMES = {  # each with its columns; a run's are in its artifact NAME.parquet
     "curves": ("step", "loss_train", "loss_train_full", "loss_test", "accuracy_train", "accuracy_test"),
@@ -54,8 +54,21 @@ class NoRunsError(LookupError):
 
 
 @dataclass(frozen=True)
+class Origin:
+    """A sweep among several: what it is called there, its id, and what its runs were computed with: commits and numerics."""
+
+    label: str
+    sweep_id: str
+    commits: tuple[str, ...] = ()
+    numerics: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Runs:
-    """Frames of a sweep, of one run, or of an experiment; columns as the module says."""
+    """Frames of a sweep, of one run, or of an experiment; columns as the module says.
+
+    `sweeps` is empty but where several are compared (`bpexp.tracking.compared`): `runs` then tells in a column `sweep` which one a run is of.
+    """
 
     runs: pd.DataFrame
     curves: pd.DataFrame
@@ -64,6 +77,7 @@ class Runs:
     sweep_name: str
     experiment_id: str
     spectra: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["run_id", *FRAMES["spectra"]]))
+    sweeps: tuple[Origin, ...] = ()
 
     @cached_property
     def _by_run(self) -> dict[str, dict[str, pd.DataFrame]]:
@@ -86,7 +100,11 @@ def load_runs(sweep: str | None = None, uri: str | None = None, experiment: str 
     if isinstance(frames, str) or not set(frames) <= set(FRAMES):
         raise ValueError(f"frames={frames!r}: must be some of {', '.join(FRAMES)}, such as ('curves',) or ()")
     stored = read(uri, experiment)
-    head = stored.head(sweep)
+    return gathered(stored, stored.head(sweep), frames)
+
+
+def gathered(stored: "Stored", head: Run | None, frames: Collection[str] = tuple(FRAMES)) -> Runs:
+    """Frames of a sweep or run of a store; None: of all its runs.  Raises `NoRunsError`."""
     members = stored.members(head)
     if not members:
         raise NoRunsError(f"sweep={stored.name(head)}: has no runs")
@@ -94,7 +112,7 @@ def load_runs(sweep: str | None = None, uri: str | None = None, experiment: str 
     holders["spectra"] = [run for run in holders["spectra"] if SPECTRUM in run.data.params.get("probes", "")]
     frame = pd.DataFrame([_row(run) for run in members]).astype({"diverged_at": "Int64"})
     if "seed" not in frame:
-        raise NoRunsError(f"experiment={experiment}: its runs have lost their parameters, or are none of bpexp's")
+        raise NoRunsError(f"experiment={stored.experiment}: its runs have lost their parameters, or are none of bpexp's")
     curves, layers, spectra = (_read(stored.uri, holders[name], name) for name in FRAMES)
     return Runs(frame, curves, layers, head.info.run_id if head else None, stored.name(head), stored.experiment_id, spectra)
 
@@ -130,6 +148,10 @@ class Stored:
 
     def name(self, head: Run | None) -> str:
         return str(head.info.run_name) if head else self.experiment
+
+    def knows(self, sweep: str) -> bool:
+        """Whether there is a sweep or run of this name or id."""
+        return sweep == "latest" or any(sweep in (run.info.run_id, run.info.run_name) for run in self.runs)
 
     def head(self, sweep: str | None) -> Run | None:
         """The sweep or run that is meant; None for all of them.  Raises `NoRunsError`."""

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.transforms import Bbox
+from scipy import stats
 
 from bpexp.config import RunConfig
 from bpexp.core.arrays import Float64s
@@ -41,6 +42,7 @@ STUDIES: dict[str, dict[str, Any]] = {
     "one diverges": {"activation": "linear", "output": "linear", "depth": 6, "lr": [0.01, 1.0, 1e6]},
     "all diverge at once": {"activation": "linear", "output": "linear", "depth": 6, "lr": [1e30, 1e35]},
     "some seeds diverge": {"activation": "relu", "output": "linear", "depth": 3, "lr": [3.0, 4.0], "seed": [0, 1, 2, 3]},
+    "a plane": {"init__name": "gaussian", "activation": "tanh", "init__sigma_w2": [0.5, 1.0, 4.0], "depth": [6, 8, 12], "steps": 3},
     "sixty depths": {"depth": list(range(1, 61)), "steps": 3, "width": 4},
     "depth 200": {"depth": [1, 200], "steps": 5, "width": 4},
 }
@@ -108,6 +110,12 @@ def laid_out(figure: Figure) -> Any:
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     return canvas.get_renderer()  # type: ignore[no-untyped-call]
+
+
+def students(values: Any) -> tuple[float, float]:
+    """The 95 % confidence interval of a mean, by scipy."""
+    low, high = stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values))
+    return float(low), float(high)
 
 
 def titles(figure: Figure) -> list[str]:
@@ -249,7 +257,7 @@ def test_a_diverged_run_is_shown_until_its_end_and_marked() -> None:
     assert any("left the axis" in note for note in shown.notes)
 
 
-def test_seeds_make_a_mean_and_a_band_from_lowest_to_highest() -> None:
+def test_seeds_make_a_mean_and_a_band_over_its_confidence_interval() -> None:
     wanted = configs(seed=[0, 1, 2], depth=3, batch_size="full")
     shown = picture(Study(runs_of(wanted)), "loss_curves")
     (ax,) = shown.figure.axes
@@ -259,11 +267,35 @@ def test_seeds_make_a_mean_and_a_band_from_lowest_to_highest() -> None:
     corners = np.asarray(band.get_paths()[0].vertices)
     for step in (1, 7):
         heights = corners[corners[:, 0] == step][:, 1]
-        assert (heights.min(), heights.max()) == pytest.approx((curves[:, step].min(), curves[:, step].max()))
-    assert any(
-        note == "Lines are means over 3 runs per setting, one per seed; the spread around them goes from the lowest to the highest."
-        for note in shown.notes
+        assert (heights.min(), heights.max()) == pytest.approx(students(curves[:, step]))
+    assert (
+        "Lines are means over 3 runs per setting, one per seed; the spread around them is the mean's 95 % confidence interval (Student's t, n = 3)."
+        in shown.notes
     )
+
+
+def test_on_a_logarithmic_axis_means_and_intervals_are_over_logarithms() -> None:
+    wanted = configs(seed=[0, 1, 2], depth=2, batch_size="full", lr=4.0, steps=400, data__classes=2)
+    shown = picture(Study(runs_of(wanted)), "loss_curves")
+    (ax,) = shown.figure.axes
+    assert ax.get_yscale() == "log"
+    drawn = line(ax, "loss")
+    curves = np.log([records(config).curves["loss_train"][x_of(drawn).astype(int)] for config in wanted])
+    np.testing.assert_allclose(y_of(drawn), np.exp(curves.mean(axis=0)))
+    corners = np.asarray(ax.collections[0].get_paths()[0].vertices)
+    heights = corners[corners[:, 0] == 200][:, 1]
+    (place,) = np.flatnonzero(x_of(drawn) == 200)
+    assert (heights.min(), heights.max()) == pytest.approx(tuple(np.exp(students(curves[:, place]))))
+    assert any(note.startswith("Lines are geometric means over 3 runs") and "over logarithms" in note for note in shown.notes)
+
+
+def test_of_two_runs_both_are_shown() -> None:
+    wanted = configs(seed=[0, 1], depth=3, batch_size="full")
+    shown = picture(Study(runs_of(wanted)), "loss_curves")
+    corners = np.asarray(shown.figure.axes[0].collections[0].get_paths()[0].vertices)
+    heights = corners[corners[:, 0] == 7][:, 1]
+    assert sorted({*heights}) == pytest.approx(sorted(records(config).curves["loss_train"][7] for config in wanted))
+    assert any(note.endswith("the spread around them goes from the lowest to the highest.") for note in shown.notes)
 
 
 def test_accuracy_curves_hold_the_probed_accuracies() -> None:
@@ -402,14 +434,14 @@ def test_decades_are_not_drawn_over_a_key_that_they_do_not_depend_on() -> None:
     assert len(shown.figure.axes[0].containers) == 1
 
 
-def test_error_bars_reach_from_the_lowest_to_the_highest_seed() -> None:
+def test_error_bars_are_confidence_intervals_over_seeds() -> None:
     wanted = configs(depth=[6, 8], seed=[0, 1, 2])
     (ax,) = picture(Study(runs_of(wanted)), "decades_per_layer").figure.axes
     ((points, _caps, (bars,)),) = [found.lines for found in series(ax)]
     assert points is not None
     for index, segment in enumerate(bars.get_segments()):
         slopes = [slope(config) for config in wanted[3 * index : 3 * index + 3]]
-        assert segment[:, 1] == pytest.approx([min(slopes), max(slopes)])
+        assert segment[:, 1] == pytest.approx(students(slopes))
         assert y_of(points)[index] == pytest.approx(np.mean(slopes))
 
 

@@ -310,7 +310,7 @@ def test_the_csv_holds_what_pandas_makes_of_the_frames(report: tuple[Runs, Path]
 # ---------------------------------------------------------------------------------------------- pictures
 
 
-def test_dots_are_means_bars_standard_deviations_and_rows_go_by_the_greatest_depth() -> None:
+def test_dots_are_means_bars_go_to_both_runs_and_rows_go_by_the_greatest_depth() -> None:
     some = Study(runs_of(tuned(RECIPES, depth=[3, 6])))
     picture = drawn(ranking, some)
     assert titles(picture.figure) == ["$L$ = 3", "$L$ = 6"]
@@ -327,8 +327,10 @@ def test_dots_are_means_bars_standard_deviations_and_rows_go_by_the_greatest_dep
             assert x == here.loc[recipe, "accuracy_mean"]
         bars = {round(float(ends[0][1]), 6): ends[:, 0] for ends in dots.lines[2][0].get_segments()}
         for recipe, place in rows.items():
-            mean, std = here.loc[recipe, ["accuracy_mean", "accuracy_std"]].to_numpy(float)
-            np.testing.assert_allclose(bars[round(float(ticks[place]), 6)], [mean - std, mean + std], atol=1e-12)
+            (judged,) = [each for each in standings(some) if (each.depth, each.recipe) == (depth, recipe)]
+            both = judged.numbers("final_accuracy_test")
+            assert len(both) == 2
+            np.testing.assert_allclose(bars[round(float(ticks[place]), 6)], [both.min(), both.max()], atol=1e-12)
         assert x_of(line(ax, "plain"))[0] == here.loc["plain", "accuracy_mean"]
     bottom, top = picture.figure.axes[0].get_ylim()
     assert bottom > top  # the best is on top

@@ -17,6 +17,7 @@ from bpexp.measures.cell import Cell, Measured
 from bpexp.measures.speeds import log_squares, predicted_log_norm_mean, predicted_log_norm_variance, scale_ratio, stretches, variance
 from bpexp.prediction import predict
 from bpexp.report import words
+from bpexp.report.intervals import TOLD
 from bpexp.report.picture import Colours, Picture, band, count_axis, decade_axis, legend, over_runs, panels, plateau_handle
 from bpexp.report.predicted import draw_theory, theory_handle
 from bpexp.report.selection import Key, Setting, Study, spread
@@ -197,7 +198,7 @@ def _steps_per_epoch(config: RunConfig) -> int:
 def _several(settings: Sequence[Setting], key: Key | None) -> tuple[str, ...]:
     """Over how many seeds the lines are means."""
     told = [f"{words.count(len(setting.runs), 'run')} with init={setting[key]}" for setting in settings]
-    return (f"Lines are means over {words.listing(told)}, bands go from the lowest to the highest.",)
+    return (f"Lines are means over {words.listing(told)}, bands {TOLD}.",)
 
 
 def _he_sentence(study: Study, trained: Sequence[Setting], key: Key | None) -> str:

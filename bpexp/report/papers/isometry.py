@@ -14,6 +14,7 @@ from bpexp.measures.dynamics import first_steps
 from bpexp.measures.jacobian import predicted_variances
 from bpexp.prediction import orthogonal
 from bpexp.report import words
+from bpexp.report.intervals import TOLD
 from bpexp.report.over_steps import smoothed
 from bpexp.report.picture import Colours, Picture, band, decade_axis, legend, over_runs, panels
 from bpexp.report.predicted import draw_theory, theory_handle
@@ -103,7 +104,7 @@ def singular_variances(study: Study) -> Picture:
     legend(figure, [*handles, theory_handle()])
     notes = (
         "Variance of the squared singular values of the Jacobian over their squared mean.",
-        "Lines are means over nets, bands go from the lowest to the highest.",
+        f"Lines are means over nets, bands {TOLD}.",
         "Theory: the sum over the layers of κ(q), less 1 with orthogonal weights, for layers much wider than there are of them.",
         f"The layers are {deepest.config.width} wide.",
     )
@@ -131,7 +132,7 @@ def isometric_learning(study: Study) -> Picture:
     return Picture(figure, f"A loss of {LEVEL:g}, mean of {WINDOW} batches, takes {words.listing(told)}.", notes)
 
 
-BAND = "where a rate was run with several seeds it is their mean, and the band goes from the lowest to the highest."
+BAND = f"where a rate was run with several seeds it is their mean, and the band shows {TOLD}."
 
 
 def _at_the_best(cell: Cell) -> tuple[float, Cell]:

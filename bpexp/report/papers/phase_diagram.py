@@ -17,7 +17,7 @@ from bpexp.core.arrays import Float64s
 from bpexp.measures.cell import Cell
 from bpexp.measures.trainability import correlation_length, crosses_at
 from bpexp.report import words
-from bpexp.report.picture import WIDTH, Picture, count_axis, legend, seeds_note
+from bpexp.report.picture import WIDTH, Picture, cell_edges, count_axis, legend, seeds_note
 from bpexp.report.predicted import draw_theory, theory_handle
 from bpexp.report.selection import SYMBOLS, Study
 from bpexp.theory.mean_field import correlation_depth, critical_line
@@ -71,11 +71,8 @@ def phase_diagram(study: Study) -> Picture:
 
 
 def _edges(places: Float64s) -> Float64s:
-    """Borders midway between neighbours; the outer ones as far beyond."""
-    if len(places) < 2:
-        return np.array([places[0] * 0.8, places[0] * 1.2])
-    middle = (places[1:] + places[:-1]) / 2.0
-    return np.concatenate([[2.0 * places[0] - middle[0]], middle, [2.0 * places[-1] - middle[-1]]])
+    """A lone place's lie a fifth beside it."""
+    return cell_edges(places) if len(places) > 1 else np.array([places[0] * 0.8, places[0] * 1.2])
 
 
 def _column(ax: Axes, part: Cell, span: tuple[float, float], scale: Normalize) -> ScalarMappable:

@@ -1,0 +1,87 @@
+"""Several sweeps as one: frames of all their runs, with a column `sweep` that tells them apart.
+
+A run that stands in several sweeps is a row of each: its id is followed by `@2` in the second, `@3` in the third.
+"""
+
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+from mlflow.entities import Run
+
+from bpexp.tracking.reader import FRAMES, Origin, Runs, gathered, read
+
+__all__ = ["SWEEP", "compared", "load", "parts_of", "same_run"]
+
+SWEEP = "sweep"
+LONGEST = 32  # characters of a label
+TAGS = {"commits": "mlflow.source.git.commit", "numerics": "bpexp.numerics"}
+
+
+def load(sweep: str | None = None, uri: str | None = None, experiment: str = "bpexp") -> Runs:
+    """`load_runs`, and where `sweep` names several, with commas between them, all of these.  Raises `NoRunsError`."""
+    stored = read(uri, experiment)
+    heads: dict[str, Run] = {}
+    for part in parts_of(sweep, stored.knows) if sweep else ():
+        head = stored.head(part)
+        assert head is not None
+        heads[head.info.run_id] = head
+    if len(heads) < 2:
+        return gathered(stored, next(iter(heads.values()), None))
+    labels = _labels([stored.name(head) for head in heads.values()], list(heads))
+    origins = [Origin(label, run_id, *_tags(stored.members(head))) for label, (run_id, head) in zip(labels, heads.items(), strict=True)]
+    return compared([(origin, gathered(stored, heads[origin.sweep_id])) for origin in origins])
+
+
+def parts_of(text: str, known: Callable[[str], bool]) -> list[str]:
+    """The names in `a,b`, or in `[a,b]`: names hold commas themselves, so a name that is known as a whole wins, then the fewest known parts.
+
+    The whole text where it can't be split so.
+    """
+    if known(text):
+        return [text]
+    words = (text[1:-1] if text.startswith("[") and text.endswith("]") else text).split(",")
+    best: dict[int, list[str]] = {0: []}  # by how many words: the fewest names that they are
+    for end in range(1, len(words) + 1):
+        ways = [[*best[start], name] for start in range(end) if start in best and known(name := ",".join(words[start:end]).strip())]
+        if ways:
+            best[end] = min(ways, key=len)
+    return best.get(len(words), [text])
+
+
+def compared(parts: Sequence[tuple[Origin, Runs]]) -> Runs:
+    """The union of sweeps under their labels."""
+    seen: set[str] = set()
+    frames: dict[str, list[pd.DataFrame]] = {name: [] for name in ("runs", *FRAMES)}
+    for number, (origin, runs) in enumerate(parts, 1):
+        ids = {str(run_id) for run_id in runs.runs["run_id"]}
+        again = {run_id: f"{run_id}@{number}" for run_id in ids & seen}
+        seen |= ids
+        for name, found in frames.items():
+            frame: pd.DataFrame = getattr(runs, name)
+            found.append(frame.assign(run_id=frame["run_id"].replace(again)))
+        frames["runs"][-1].insert(1, SWEEP, origin.label)
+    everyone, curves, layers, spectra = (_joined(found) for found in frames.values())
+    origins = tuple(origin for origin, _ in parts)
+    return Runs(everyone, curves, layers, None, " vs ".join(origin.label for origin in origins), parts[0][1].experiment_id, spectra, origins)
+
+
+def same_run(one: str, other: str) -> bool:
+    """Whether two rows are one run, in two sweeps."""
+    return one.partition("@")[0] == other.partition("@")[0]
+
+
+def _joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """One below the other; columns of frames without rows have no types worth keeping."""
+    return pd.concat([frame for frame in frames if len(frame)] or frames[:1], ignore_index=True)
+
+
+def _labels(names: Sequence[str], ids: Sequence[str]) -> list[str]:
+    """What tells names apart: the words that not all have, cut where they are long; with the id's first letters where that leaves two alike."""
+    common = set.intersection(*(set(name.split(" ")) for name in names))
+    apart = [" ".join(word for word in name.split(" ") if word not in common) for name in names]
+    short = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1].rstrip(' ,=')}…" for name in (apart if all(apart) else names)]
+    return [f"{name} ({run_id[:8]})" if short.count(name) > 1 else name for name, run_id in zip(short, ids, strict=True)]
+
+
+def _tags(members: Sequence[Run]) -> list[tuple[str, ...]]:
+    return [tuple(sorted({run.data.tags[tag] for run in members if tag in run.data.tags})) for tag in TAGS.values()]
