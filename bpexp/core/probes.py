@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bpexp.core import batch_probes as batch
 from bpexp.core.arrays import LOG10_OF_2, Array, Float64s, flat
+from bpexp.core.histograms import HISTOGRAM
 from bpexp.core.jacobians import SPECTRUM
 from bpexp.core.moments import Before, Moment
 
@@ -124,5 +125,5 @@ PROBES: dict[str, Probe[Any]] = {
     )
 }
 
-CHOSEN = (*(name for name, probe in PROBES.items() if not probe.always), SPECTRUM)  # what the key `probes` may name
+CHOSEN = (*(name for name, probe in PROBES.items() if not probe.always), SPECTRUM, HISTOGRAM)  # what the key `probes` may name
 PLAIN = (*(name for name, probe in PROBES.items() if probe.plain), SPECTRUM)  # of these, what is defined for plain nets alone
