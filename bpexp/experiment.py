@@ -159,8 +159,9 @@ def _chosen_memory(config: RunConfig, net: Architecture, batch: int, points: int
     """Bytes that the chosen probes take of each run, and those that they take of one run after the other."""
     sizes, probes = net.sizes, [PROBES[name] for name in config.probes if name in PROBES]
     spectra = sum(samples * values for samples, values in spectrum_shapes(net, batch).values()) if SPECTRUM in config.probes else 0
-    histograms = (net.depth - 1) * (BINS + 2) if HISTOGRAM in config.probes else 0
-    own = 8 * (points * (len(probes) * net.depth + spectra) + min(points, MOST_STEPS) * histograms)
+    own = 8 * points * (len(probes) * net.depth + spectra)
+    if HISTOGRAM in config.probes:
+        own += 8 * 16 * BINS * min(points, MOST_STEPS) * (net.depth - 1)  # columns, and what they are made of
     if config.probes:
         own += 8 * 2 * batch * max(sizes)  # a layer in float64
     if any(probe.pairs for probe in probes):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from bpexp.report.decades import decade_points, decades
 from bpexp.report.over_depth import paths_against_backprop
-from bpexp.report.over_layers import at_the_start, first_update, gradient_heatmap, gradient_profiles
+from bpexp.report.over_layers import at_the_start, gradient_heatmap, gradient_profiles
 from bpexp.report.over_settings import accuracy, final_loss
 from bpexp.report.over_steps import accuracy_curves, loss_curves
 from bpexp.report.picture import Picture, style
@@ -13,6 +13,7 @@ from bpexp.report.ranking import of_the_best, ranking
 from bpexp.report.recipe_profiles import recipe_profiles
 from bpexp.report.recipes import is_of_recipes
 from bpexp.report.selection import Study
+from bpexp.report.updates import first_update
 
 __all__ = ["PICTURES", "Entry", "draw"]
 

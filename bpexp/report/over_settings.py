@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from bpexp.report import words
+from bpexp.report.numbers import of_setting, stacked
 from bpexp.report.picture import WIDTH, Colours, Picture, end_handle, key_axis, legend, named_axis, panels, seeds_note, shown_facets, wrapped
 from bpexp.report.selection import Key, Setting, Study
 
@@ -26,6 +28,7 @@ __all__ = [
     "final_loss",
     "fit_bars",
     "panel_points",
+    "point_rows",
     "points",
     "value_axis",
 ]
@@ -75,6 +78,15 @@ def points(study: Study, measure: Measure) -> list[Point]:
             ended = "diverged" in study.outcomes(setting)
             found.append(Point(setting, float(values.mean()), float(values.min()), float(values.max()), ended))
     return found
+
+
+def point_rows(study: Study, some: Sequence[Point], column: str, ignored: Sequence[Key] = ()) -> pd.DataFrame:
+    """The points of a column as numbers behind a picture (`bpexp.report.numbers`)."""
+    told = []
+    for point in some:
+        runs = len(study.numbers(point.setting, column))
+        told.append(of_setting(point.setting, ignored) | {"quantity": column, "mean": point.mean, "low": point.low, "high": point.high, "runs": runs})
+    return pd.DataFrame(told)
 
 
 def drawn_keys(study: Study, some: Sequence[Point]) -> list[Key]:
@@ -237,7 +249,9 @@ def _score(study: Study, measure: Measure, companion: Measure) -> Picture:
         figure, notes = _draw_one_key(study, keys[0], measure, companion)
     if any(point.diverged for point in some):
         notes.append("Of a run that diverged, the last value before that is shown.")
-    return Picture(figure, _score_sentence(some, measure, keys), (*notes, *seeds_note(study, "Values")))
+    told = [measure] if len(keys) > 1 else [companion, measure]
+    numbers = stacked(point_rows(study, points(study, each), each.column) for each in told)
+    return Picture(figure, _score_sentence(some, measure, keys), (*notes, *seeds_note(study, "Values")), numbers=numbers)
 
 
 def _draw_one_key(study: Study, key: Key, measure: Measure, companion: Measure) -> tuple[Figure, list[str]]:

@@ -9,6 +9,7 @@ from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
 from bpexp.report import words
+from bpexp.report.numbers import line, of_setting, rows, stacked
 from bpexp.report.picture import (
     Colours,
     Picture,
@@ -100,10 +101,13 @@ def loss_curves(study: Study) -> Picture:
     colours = Colours.of(key)
     figure, axes = panels(len(chosen), sharex=True, sharey=True)
     drawn: list[tuple[Axes, Curve]] = []
+    numbers: list[pd.DataFrame] = []
     for ax, (name, settings) in zip(axes, chosen, strict=True):
         ax.set_title(wrapped(name))
         for setting in settings:
-            drawn += [(ax, curve) for curve in _draw_loss(ax, study, setting, grid, half, colours[setting[key]])]
+            curves, tables = _draw_loss(ax, study, setting, grid, half, colours[setting[key]])
+            drawn += [(ax, curve) for curve in curves]
+            numbers += [rows(quantity, table, of_setting(setting)) for quantity, table in tables.items()]
         for plateau in _plateaus(study, settings):
             ax.axhline(plateau, color="black", linestyle=(0, (4, 3)), linewidth=1, label="plateau", zorder=1.5)
     extra = [plateau_handle()] if any(_plateaus(study, settings) for _, settings in chosen) else []
@@ -118,10 +122,13 @@ def loss_curves(study: Study) -> Picture:
         ax.margins(x=0.02)
     figure.supxlabel("training step")
     figure.supylabel("training loss of the batch")
-    return Picture(figure, _loss_sentence(study), (*notes, *facet_notes, *seeds_note(study)))
+    return Picture(figure, _loss_sentence(study), (*notes, *facet_notes, *seeds_note(study)), numbers=stacked(numbers))
 
 
-def _draw_loss(ax: Axes, study: Study, setting: Setting, grid: NDArray[np.int64], half: int, colour: object) -> list[Curve]:
+def _draw_loss(
+    ax: Axes, study: Study, setting: Setting, grid: NDArray[np.int64], half: int, colour: object
+) -> tuple[list[Curve], dict[str, pd.DataFrame]]:
+    """The curves of a setting's runs, and what is drawn of them by its name."""
     alone = len(setting.runs) == 1
     behind = half > 0 and alone and len(study.settings) == 1  # a lone run shows every step behind its line
     curves = [_curve(study, run_id, grid, half, alone, behind) for run_id in setting.runs]
@@ -130,7 +137,12 @@ def _draw_loss(ax: Axes, study: Study, setting: Setting, grid: NDArray[np.int64]
         ax.plot(steps, loss, color=colour, alpha=0.25, linewidth=0.6, label="every step")
     table = over_runs(pd.concat([pd.DataFrame({"step": curve.steps, "loss": curve.loss}) for curve in curves]), "step", "loss")
     band(ax, table, colour, label=setting.text() or "loss")
-    return curves
+    tables = {"loss_train": table}
+    if behind:
+        tables["loss_train_of_every_step"] = line("step", *_finite_loss(study, setting.runs[0]))
+    if levels := _plateaus(study, [setting]):
+        tables["plateau_loss"] = line("step", [0.0] * len(levels), levels)
+    return curves, tables
 
 
 def _plateaus(study: Study, settings: list[Setting]) -> list[float]:
@@ -229,10 +241,13 @@ def accuracy_curves(study: Study) -> Picture:
     parts = {"accuracy_train": "training set", "accuracy_test": "test set"}
     colours = Colours(parts, "", parts.__getitem__, ordered=False)
     last = max(1, *(int(study.curves(run_id)["step"].max()) for setting in settings for run_id in setting.runs))
+    numbers = []
     for ax, setting in zip(axes, settings, strict=True):
         frame = pd.concat([study.curves(run_id) for run_id in setting.runs])
         for part, label in parts.items():
-            band(ax, over_runs(frame, "step", part), colours[part], label=label)
+            table = over_runs(frame, "step", part)
+            band(ax, table, colours[part], label=label)
+            numbers.append(rows(part, table, of_setting(setting)))
         ax.set_title(title(study, setting))
         ax.set_xscale("symlog", linthresh=1, linscale=0.4)
         ax.set_xlim(0, last)
@@ -241,7 +256,7 @@ def accuracy_curves(study: Study) -> Picture:
     colours.explain(figure, axes)
     figure.supxlabel("training step (logarithmic from 1)")
     figure.supylabel("accuracy")
-    return Picture(figure, _accuracy_sentence(study), (*notes, *seeds_note(study)))
+    return Picture(figure, _accuracy_sentence(study), (*notes, *seeds_note(study)), numbers=stacked(numbers))
 
 
 def _has_accuracy(study: Study, setting: Setting) -> bool:

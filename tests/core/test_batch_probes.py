@@ -264,9 +264,9 @@ def test_a_stack_measures_what_its_runs_do_alone(name: str, dtype: type, batch: 
     for run in range(3):
         alone = train(task, twin(net, parameters, slice(run, run + 1)), [rates[run]], [run + 1])[0]
         assert_same(stacked[run], alone)
-        for found, expected in ((stacked[run].spectra, alone.spectra), (stacked[run].histograms, alone.histograms)):
-            for column, values in expected.items():
-                np.testing.assert_array_equal(found[column], values)
+        for here, there in ((stacked[run].spectra, alone.spectra), (stacked[run].histograms, alone.histograms)):
+            for column, values in there.items():
+                np.testing.assert_array_equal(here[column], values)
 
 
 def count(monkeypatch: pytest.MonkeyPatch, name: str, calls: list[str]) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bpexp.core.activations import ACTIVATIONS
+from bpexp.core.arrays import Array
 from bpexp.core.histograms import BINS, MOST_STEPS, histogram
 from bpexp.core.records import Columns
 from tests.core.looks import Case, observe
@@ -44,7 +45,7 @@ def test_counts_are_numpys_of_the_activations(hidden: str) -> None:
 def test_every_activation_is_counted(hidden: str, dtype: type) -> None:
     """Also those at the ends of the range, which a rounding may put outside it."""
     phi = ACTIVATIONS[hidden]
-    z = np.linspace(-60.0, 60.0, 999, dtype=dtype)
+    z: Array = np.linspace(-60.0, 60.0, 999).astype(dtype)
     f = np.empty_like(z)
     phi.function(z, f)
     ends, counts = histogram(f, phi)
