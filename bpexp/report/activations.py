@@ -53,7 +53,8 @@ def saturates(study: Study) -> bool:
 
 def saturation(study: Study) -> Picture:
     """The share of saturated activations over the layers at several steps, a panel per setting."""
-    settings, notes = shown([setting for setting in with_layers(study) if study.depth(setting) > 1])
+    deep = [setting for setting in with_layers(study) if study.depth(setting) > 1]
+    settings, notes = shown(deep)
     steps = {setting: spread(probed_steps(study, setting), STEPS_SHOWN) for setting in settings}
     colours = Colours(sorted({step for some in steps.values() for step in some}), "training step", lambda step: f"step {step:,}", scale="steps")
     figure, axes = panels(len(settings), sharey=True)
@@ -72,27 +73,25 @@ def saturation(study: Study) -> Picture:
     figure.supxlabel("layer, from the input to the output")
     figure.supylabel("saturated activations")
     notes += (f"{_meaning()}; the last layer is the output.",)
-    return Picture(figure, _saturation_sentence(study), (*notes, *seeds_note(study)), numbers=stacked(numbers))
+    return Picture(figure, _saturation_sentence(study, deep), (*notes, *seeds_note(study)), numbers=stacked(numbers))
 
 
 def _meaning() -> str:
     return f"Saturated: |φ'| is below {words.percent(SATURATED)} of its steepest, so that hardly any of the gradient passes (a relu that is off)"
 
 
-def _saturation_sentence(study: Study) -> str:
+def _saturation_sentence(study: Study, settings: Sequence[Setting]) -> str:
     """Of the settings with most and with fewest at the last probed step."""
-    deep = [setting for setting in with_layers(study) if study.depth(setting) > 1]
-    at_the_end = {setting: hidden_saturated(study, setting, probed_steps(study, setting)[-1]) for setting in deep}
+    at_the_end = {setting: hidden_saturated(study, setting, probed_steps(study, setting)[-1]) for setting in settings}
     parts = []
     for setting in reversed(extremes(at_the_end)):
-        steps = probed_steps(study, setting)
-        frame = _hidden(study, setting)
+        steps, frame = probed_steps(study, setting), _hidden(study, setting)
         last = over_runs(frame[frame["step"] == steps[-1]], "layer", SHARE)["mean"]
-        most = f", most of them, {words.percent(last.max())}, in layer {last.idxmax()}" if last.min() < last.max() else ""
+        most = f" (most in layer {last.idxmax()}: {words.percent(last.max())})" if last.min() < last.max() else ""
         start = f"{words.percent(hidden_saturated(study, setting, steps[0]))} at step {steps[0]:,} and " if len(steps) > 1 else ""
         where = f" with {setting.text()}" if setting.keys else ""
         parts.append(f"{start}{words.percent(at_the_end[setting])} at step {steps[-1]:,}{where}{most}")
-    return f"Of the hidden activations are saturated: {'; '.join(parts)}."
+    return f"Of the hidden layers' activations are saturated: {'; '.join(parts)}." if parts else "No hidden layer's saturation is known."
 
 
 # ---------------------------------------------------------------------------------------------- histograms
@@ -192,17 +191,16 @@ def saturated_from(phi: Activation) -> tuple[float, ...]:
 
 
 def _spread_sentence(study: Study, settings: Sequence[Setting]) -> str:
-    """What becomes of the activations' standard deviation from the first hidden layer to the last, before training and at its end."""
-    parts = []
+    """What becomes of the activations' standard deviation from the first hidden layer to the last, before training, and which share is saturated."""
     changes = {setting: _std_change(study, setting, 0) for setting in settings}
+    ways: dict[str, list[str]] = {}
     for setting in extremes(changes):
-        last = probed_steps(study, setting)[-1]
-        later = f" (at step {last:,}: {words.change(_std_change(study, setting, last))})" if last > 0 else ""
-        where = f" with {setting.text()}" if setting.keys else ""
-        parts.append(f"{words.change(changes[setting])}{where}{later}")
-    if not parts:
-        return "No net has two hidden layers whose activations could be compared."
-    return f"From the first hidden layer to the last the standard deviation of the activations at step 0 {words.listing(parts)}."
+        ways.setdefault(words.change(changes[setting]), []).append(f" with {setting.text()}" if setting.keys else "")
+    saturated = _saturation_sentence(study, settings)
+    if not ways:
+        return saturated
+    parts = [f"{way}{words.listing(where)}" for way, where in ways.items()]
+    return f"From the first hidden layer to the last the standard deviation of the activations at step 0 {words.listing(parts)}. {saturated}"
 
 
 def _std_change(study: Study, setting: Setting, step: int) -> float:

@@ -162,13 +162,13 @@ def _guide_notes(small: bool) -> tuple[str, ...]:
 
 
 def _ratio_sentence(study: Study, settings: Sequence[Setting]) -> str:
-    """The median step of the first layer and of the last, where they are largest and smallest."""
-    medians = {setting: _median(study, setting, 1) for setting in settings}
+    """The median step of the first layer and of the last, where the first one's is smallest and largest."""
     parts = []
-    for setting in extremes(medians):
-        last = f", layer {study.depth(setting)} by {_share(_median(study, setting, study.depth(setting)))}" if study.depth(setting) > 1 else ""
-        parts.append(f"moves layer 1 by {_share(medians[setting])}{last}{_named(setting)}")
-    return f"The median of the probed steps {words.listing(parts)}."
+    for setting in extremes({setting: _median(study, setting, 1) for setting in settings}):
+        first, last = (_share(_median(study, setting, layer)) for layer in (1, study.depth(setting)))
+        where = f" with {setting.text()}" if setting.keys else ""
+        parts.append(f"{first}{where}" + (f" (of layer {study.depth(setting)}: {last})" if study.depth(setting) > 1 else ""))
+    return f"Over the weights' norm, the update of layer 1 is, as the median of the probed steps, {words.listing(parts)}."
 
 
 def _median(study: Study, setting: Setting, layer: int) -> float:
@@ -176,4 +176,4 @@ def _median(study: Study, setting: Setting, layer: int) -> float:
 
 
 def _share(log10_ratio: float) -> str:
-    return "nothing at all" if np.isneginf(log10_ratio) else f"{words.number(10.0**log10_ratio)} of its weights' norm"
+    return "exactly zero" if np.isneginf(log10_ratio) else words.number(10.0**log10_ratio)
