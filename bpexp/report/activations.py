@@ -195,11 +195,11 @@ def _spread_sentence(study: Study, settings: Sequence[Setting]) -> str:
     changes = {setting: _std_change(study, setting, 0) for setting in settings}
     ways: dict[str, list[str]] = {}
     for setting in extremes(changes):
-        ways.setdefault(words.change(changes[setting]), []).append(f" with {setting.text()}" if setting.keys else "")
+        ways.setdefault(words.change(changes[setting]), []).append(f"with {setting.text()}" if setting.keys else "")
     saturated = _saturation_sentence(study, settings)
     if not ways:
         return saturated
-    parts = [f"{way}{words.listing(where)}" for way, where in ways.items()]
+    parts = [f"{way} {words.listing(where)}".strip() for way, where in ways.items()]
     return f"From the first hidden layer to the last the standard deviation of the activations at step 0 {words.listing(parts)}. {saturated}"
 
 
