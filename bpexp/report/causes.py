@@ -14,7 +14,7 @@ from bpexp.report.over_layers import backward_change, probed_steps
 from bpexp.report.picture import over_runs
 from bpexp.report.predicted import predicted
 from bpexp.report.selection import Setting, Study
-from bpexp.report.updates import ASKED, MADE, spacing
+from bpexp.report.updates import ASKED, MADE, roundoff
 
 __all__ = ["Cause", "causes"]
 
@@ -126,7 +126,7 @@ def _unmoved(study: Study, setting: Setting) -> str:
     first, last = still.index.min(), still.index.max()
     layers = f"layer {first}" if first == last else f"layers {first} {'and' if last == first + 1 else 'to'} {last}"
     asked = f"at most {words.ten_to(float(still[ASKED].max()))} of their norm"
-    unit = f"half a unit of the last place in {dtype} is {words.ten_to(spacing(dtype))}"
+    unit = f"the unit roundoff of {dtype} is {words.ten_to(roundoff(dtype))}"
     return f"In {layers} of {depth} no weight changed at any probed step: the steps asked for were {asked}, and {unit}."
 
 

@@ -28,15 +28,15 @@ from bpexp.report.picture import (
 )
 from bpexp.report.selection import Setting, Study
 
-__all__ = ["first_update", "spacing", "update_ratio", "updates"]
+__all__ = ["first_update", "roundoff", "update_ratio", "updates"]
 
 ASKED, MADE = "log10_update_ratio", "log10_update_made"
 SMALL = -6.0  # log10
 RULE = -3.0  # log10; Karpathy, notes of Stanford's CS231n, "Neural Networks Part 3"
-PLACES = {0.0: "first layer", 0.25: "a quarter up", 0.5: "halfway", 0.75: "three quarters up", 1.0: "last layer"}  # of the layers that are drawn
+PLACES = {0.0: "first layer", 0.25: "¼ up", 0.5: "halfway", 0.75: "¾ up", 1.0: "last layer"}  # of the layers that are drawn
 GUIDES: dict[str, dict[str, Any]] = {
     "rule of thumb": {"color": "black", "linestyle": (0, (4, 3)), "linewidth": 1, "zorder": 1.5},
-    "half a unit": {"color": "black", "linestyle": (0, (1, 1.5)), "linewidth": 1, "zorder": 1.5},
+    "unit roundoff": {"color": "black", "linestyle": (0, (1, 1.5)), "linewidth": 1, "zorder": 1.5},
 }
 
 
@@ -96,8 +96,8 @@ def updates(study: Study) -> bool:
     return any((study.layers(setting)[MADE].notna()).any() for setting in study.settings)
 
 
-def spacing(dtype: str) -> float:
-    """log10 of half the distance from 1 to the next number: a weight that is to change by less, relatively, stays as it is."""
+def roundoff(dtype: str) -> float:
+    """log10 of the unit roundoff, half the distance from 1 to the next number: a weight that is to change by less, relatively, stays as it is."""
     return float(np.log10(np.finfo(dtype).eps / 2.0))
 
 
@@ -118,18 +118,17 @@ def update_ratio(study: Study) -> Picture:
             numbers.append(rows(MADE, table, of_setting(setting) | {"layer": layer}))
         ax.axhline(RULE, label="rule of thumb", **GUIDES["rule of thumb"])
         if _reaches_down(some.values()):
-            ax.axhline(spacing(_dtype(study, setting)), label="half a unit", **GUIDES["half a unit"])
+            ax.axhline(roundoff(_dtype(study, setting)), label="unit roundoff", **GUIDES["unit roundoff"])
             small = True
         ax.set_title(title(study, setting))
         ax.set_xscale("symlog", linthresh=1, linscale=0.4)
         ax.set_xlim(left=0)
         ax.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
         decade_axis(ax.yaxis)
-    guides = [("rule of thumb: $10^{-3}$", "rule of thumb"), *([("half a unit of the last place", "half a unit")] if small else [])]
-    lines = [Line2D([], [], label=text, **GUIDES[name]) for text, name in guides]
+    lines = [Line2D([], [], label=name, **GUIDES[name]) for name in GUIDES if small or name == "rule of thumb"]
     colours.explain(figure, axes, [*lines, *([zero_handle()] if zeros else [])])
     figure.supxlabel("training step (logarithmic from 1)")
-    figure.supylabel(r"update over weights $\|\Delta W\|/\|W\|$")
+    figure.supylabel(r"relative step $\|\Delta W\|/\|W\|$")
     if len(settings) > 1 and not share:
         notes += ("Each panel has its own vertical axis.",)
     return Picture(figure, _ratio_sentence(study, settings), (*notes, *_guide_notes(small), *seeds_note(study)), numbers=stacked(numbers))
@@ -151,13 +150,13 @@ def _dtype(study: Study, setting: Setting) -> str:
 
 
 def _reaches_down(tables: Iterable[pd.DataFrame]) -> bool:
-    """Whether some update is so small, or none at all, that the dtype's spacing is worth a line."""
+    """Whether some update is so small, or none at all, that the dtype's roundoff is worth a line."""
     return any((table["mean"] < SMALL).any() for table in tables)
 
 
 def _guide_notes(small: bool) -> tuple[str, ...]:
     rule = "Rule of thumb: an update of a thousandth of the weights (Karpathy, notes of Stanford's CS231n, Neural Networks Part 3)."
-    below = "A weight that is to change by less than half a unit of its last place (2⁻²⁴ of it in float32, 2⁻⁵³ in float64) stays as it is."
+    below = "A weight that is to change by less than the unit roundoff (2⁻²⁴ of it in float32, 2⁻⁵³ in float64) stays as it is."
     return (rule, below) if small else (rule,)
 
 
