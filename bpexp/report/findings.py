@@ -116,7 +116,8 @@ def _end(study: Study, setting: Setting, kind: str) -> str:
     """How it ended."""
     if kind == "diverged":
         ends = study.frame.loc[list(setting.runs), "diverged_at"].dropna()
-        return f"Loss or weights stopped being finite after {words.count(int(ends.min()), 'update')}{' at the earliest' if len(ends) > 1 else ''}."
+        when = f" after {words.count(int(ends.min()), 'update')}{' at the earliest' if len(ends) > 1 else ''}" if len(ends) else ""
+        return f"Loss or weights stopped being finite{when}."
     loss, plateau = (study.numbers(setting, name) for name in ("final_loss", "plateau_loss"))
     if not len(loss) or not len(plateau):
         return "The loss never left the plateau of a constant output."

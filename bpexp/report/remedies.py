@@ -109,7 +109,7 @@ def _kept_by_theory(config: RunConfig) -> Remedy | None:
         other = _changed(config, changes, without="init")
         if other is None or other.activation != config.activation or (decades := _decades(other)) is None:
             continue
-        found.append((abs(decades), decades, " ".join(f"{key}={str(value).lower()}" for key, value in changes.items()), other))
+        found.append((abs(decades), decades, " ".join(typed_changes(untracked(other), untracked(config))), other))
     if not found:
         return None
     _, decades, told, other = min(found, key=lambda some: some[0])
