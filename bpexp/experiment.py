@@ -22,6 +22,7 @@ from bpexp.config import ConfigError, Fault, RunConfig, check, combinations, fin
 from bpexp.core.activations import ACTIVATIONS
 from bpexp.core.arrays import Float64s
 from bpexp.core.descent import Method
+from bpexp.core.histograms import BINS, HISTOGRAM, MOST_STEPS
 from bpexp.core.initializers import INITIALIZERS, draw_layer
 from bpexp.core.jacobians import SAMPLES, SPECTRUM, spectrum_shapes
 from bpexp.core.layerwise import wide
@@ -159,6 +160,8 @@ def _chosen_memory(config: RunConfig, net: Architecture, batch: int, points: int
     sizes, probes = net.sizes, [PROBES[name] for name in config.probes if name in PROBES]
     spectra = sum(samples * values for samples, values in spectrum_shapes(net, batch).values()) if SPECTRUM in config.probes else 0
     own = 8 * points * (len(probes) * net.depth + spectra)
+    if HISTOGRAM in config.probes:
+        own += 8 * 16 * BINS * min(points, MOST_STEPS) * (net.depth - 1)  # columns, and what they are made of
     if config.probes:
         own += 8 * 2 * batch * max(sizes)  # a layer in float64
     if any(probe.pairs for probe in probes):

@@ -17,11 +17,12 @@ from bpexp.core.arrays import Float64s
 from bpexp.core.initializers import INITIALIZERS, Initializer
 from bpexp.core.records import decades_per_layer
 from bpexp.datasets import load
+from bpexp.theory.limits import input_lost_at as lost_at
 from bpexp.theory.mean_field import NoCriticalPointError, NoFixedPointError, Settled, settled
 from bpexp.theory.narrow import Lost, lost_per_layer, lost_to_width
 from bpexp.theory.profile import Profile, profile
 
-__all__ = ["Prediction", "hidden_sigma_w2", "orthogonal", "predict"]
+__all__ = ["Prediction", "hidden_sigma_w2", "input_lost_at", "orthogonal", "predict"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,23 @@ def predict(config: RunConfig) -> Prediction | None:
         directions=_directions(ACTIVATIONS[str(config.output)], data.split.y_train),
     )
     return _predict(net)
+
+
+def input_lost_at(config: RunConfig) -> int | None:
+    """The first hidden layer of a checked configuration's untrained net in which rounding hides the input (`bpexp.theory.limits`).
+
+    None where there is none, and where theory has no word.  Raises `ConfigError` where its data can't be loaded.
+    """
+    if predict(config) is None or INITIALIZERS[config.init.name].centre:
+        return None
+    sigma_w2 = hidden_sigma_w2(config)
+    assert sigma_w2 is not None
+    x = load(config.data).split.x_train
+    spread = float(np.mean(np.var(x, axis=0)))
+    sigma_b2 = solved(config).init.sigma_b2 if config.bias else 0.0
+    square = max(float(np.vdot(x, x)) / x.size, spread)
+    phi = ACTIVATIONS[config.activation]
+    return lost_at(phi, sigma_w2, sigma_b2, config.dtype, q_input=square, v_input=spread, deepest=config.depth - 1)
 
 
 def hidden_sigma_w2(config: RunConfig) -> float | None:

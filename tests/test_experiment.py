@@ -215,7 +215,7 @@ def test_memory_is_refused_where_the_machine_has_less(monkeypatch: pytest.Monkey
         {"depth": 3, "width": 500, "steps": 2, "dtype": "float64"},
         {"depth": 40, "width": 20, "steps": 2, "batch_size": "full", "data": DataConfig()},
         {"depth": 50, "width": 8, "steps": 60, "probe_points": 60},
-        {"depth": 50, "width": 8, "steps": 60, "probe_points": 60, "probes": ["q", "c", "spread", "spectrum"]},
+        {"depth": 50, "width": 8, "steps": 60, "probe_points": 60, "probes": ["q", "c", "spread", "spectrum", "histogram"]},
         {"depth": 4, "width": 400, "steps": 2, "probes": ["grad_cosine"]},
         {"depth": 4, "width": 300, "steps": 2, "probes": ["jacobian_mean", "jacobian_variance"], "data": DataConfig()},
         {"depth": 40, "width": 20, "steps": 2, "batch_size": "full", "data": DataConfig(), "probes": ["sample_grad_norm", "grad_cosine"]},

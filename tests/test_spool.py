@@ -149,8 +149,8 @@ def test_trouble_is_what_passes(error: Exception, passes: bool) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"probes": ["spectrum"], "bias": True}, DIVERGED, {"steps": 0}],
-    ids=["plain", "with spectra and biases", "diverged", "untrained"],
+    [{}, {"probes": ["spectrum", "histogram"], "bias": True}, DIVERGED, {"steps": 0}],
+    ids=["plain", "with spectra, histograms and biases", "diverged", "untrained"],
 )
 def test_an_account_is_read_as_it_was_put(made: Store, tmp_path: Path, changes: dict[str, Any]) -> None:
     mine, spool = prepared(**changes), spool_of(made, tmp_path)
@@ -179,7 +179,7 @@ def test_an_account_is_read_as_it_was_put(made: Store, tmp_path: Path, changes: 
 def assert_same(read: Records | None, records: Records) -> None:
     assert read is not None
     assert (read.plateau, read.diverged_at, read.outcome) == (records.plateau, records.diverged_at, records.outcome)
-    for part in ("curves", "layers", "spectra", "parameters"):
+    for part in ("curves", "layers", "spectra", "histograms", "parameters"):
         mine, others = getattr(read, part), getattr(records, part)
         assert list(mine) == list(others)
         for name in others:

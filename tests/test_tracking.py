@@ -291,7 +291,7 @@ def test_what_runs_have_chosen_comes_back_beside_those_that_have_not(store: Stor
     wanted: list[dict[str, Any]] = [
         {},
         {"probes": ["q", "spread"], "tracking": TrackingConfig(layers=["q"])},
-        {"probes": ["q", "spectrum"], "steps": 0},
+        {"probes": ["q", "spectrum", "histogram"], "steps": 0},
     ]
     kept, ids = [], []
     for changes in wanted:
@@ -301,14 +301,16 @@ def test_what_runs_have_chosen_comes_back_beside_those_that_have_not(store: Stor
         kept.append(records)
         ids.append(str(sink.run_id))
     found = load_runs(uri=store.uri)
-    assert found.runs.set_index("run_id").loc[ids, "probes"].tolist() == ["[]", "[q,spread]", "[q,spectrum]"]
+    assert found.runs.set_index("run_id").loc[ids, "probes"].tolist() == ["[]", "[q,spread]", "[q,spectrum,histogram]"]
     for run_id, record in zip(ids, kept, strict=True):
         mine = found.layers[found.layers["run_id"] == run_id].reset_index(drop=True)
         pd.testing.assert_frame_equal(mine[list(record.layers)], pd.DataFrame(record.layers), check_exact=True)
         assert mine.drop(columns=["run_id", *record.layers]).isna().all(axis=None)
-    pd.testing.assert_frame_equal(found.spectra.drop(columns="run_id"), pd.DataFrame(kept[2].spectra), check_exact=True)
-    assert set(found.spectra["run_id"]) == {ids[2]}
-    assert [any(file.path == "spectra.parquet" for file in store.client.list_artifacts(run_id)) for run_id in ids] == [False, False, True]
+    for name in ("spectra", "histograms"):
+        frame = getattr(found, name)
+        pd.testing.assert_frame_equal(frame.drop(columns="run_id"), pd.DataFrame(getattr(kept[2], name)), check_exact=True)
+        assert set(frame["run_id"]) == {ids[2]}
+        assert [any(file.path == f"{name}.parquet" for file in store.client.list_artifacts(run_id)) for run_id in ids] == [False, False, True]
     points = {(key, step): value for key, step, _, value in rows(store, ids[1]) if str(key).startswith("q/")}
     assert points["q/layer_002", 0] == kept[1].profile("q", 0)[1]
     untrained = store.client.get_run(ids[2]).data
@@ -318,10 +320,12 @@ def test_what_runs_have_chosen_comes_back_beside_those_that_have_not(store: Stor
     assert "summary/final_loss" in untrained.metrics
 
 
-def test_without_a_spectrum_its_frame_is_empty(filled: tuple[str, list[Records]]) -> None:
-    spectra = load_runs(uri=filled[0]).spectra
-    assert spectra.empty
-    assert list(spectra.columns) == ["run_id", "step", "layer", "sample", "index", "log10_singular_value"]
+def test_what_nobody_has_chosen_has_an_empty_frame(filled: tuple[str, list[Records]]) -> None:
+    found = load_runs(uri=filled[0])
+    assert found.spectra.empty
+    assert list(found.spectra.columns) == ["run_id", "step", "layer", "sample", "index", "log10_singular_value"]
+    assert found.histograms.empty
+    assert list(found.histograms.columns) == ["run_id", "step", "layer", "bin", "left", "right", "count"]
 
 
 def test_a_run_by_id_by_name_and_the_newest(filled: tuple[str, list[Records]]) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bpexp.core.arrays import Float64s, Ints
+from bpexp.core.histograms import HISTOGRAM, Histograms
 from bpexp.core.jacobians import SPECTRUM, Jacobians, spectrum_shapes
 from bpexp.core.moments import Before, Factors
 from bpexp.core.network import Architecture
@@ -27,6 +28,7 @@ class Chosen:
         self.layers: dict[str, Float64s] = {probe.column: np.full((runs, points, net.depth), np.nan) for probe in self.probes}
         shapes = spectrum_shapes(net, batch) if SPECTRUM in names else {}
         self.spectra: dict[int, Float64s] = {k: np.full((runs, points, *shape), np.nan) for k, shape in shapes.items()}
+        self.histograms = Histograms(net, runs, points, chosen=HISTOGRAM in names)
         self.previous: Factors | None = None
 
     def remember(self, step: Step) -> None:
@@ -36,9 +38,10 @@ class Chosen:
 
     def look(self, step: Step, index: int, alive: NDArray[np.bool]) -> None:
         """Measure what is chosen, the `index`-th time, of a step that has gone back and not updated yet."""
-        if not (self.probes or self.spectra):
+        if not (self.probes or self.spectra or self.histograms.chosen):
             return
         step.reveal()
+        self.histograms.look(step.neurons, index, alive)
         grad = step.gradients
         now = Before(step.neurons, grad.delta, grad.exponent, Jacobians(self.net, step.parameters, step.neurons), self.previous)
         for probe in self.probes:
@@ -51,7 +54,8 @@ class Chosen:
 
     def windows(self, run: int, points: int) -> Windows:
         """On what the first `points` looks at a run have found."""
-        return {name: values[run, :points] for name, values in (self.layers | {f"spectra/{k}": v for k, v in self.spectra.items()}).items()}
+        found = {name: values[run, :points] for name, values in (self.layers | {f"spectra/{k}": v for k, v in self.spectra.items()}).items()}
+        return found | self.histograms.windows(run, points)
 
     def windows_on_step(self, step: Step, run: int) -> Windows:
         """On what `remember` will ask of a step that is over."""

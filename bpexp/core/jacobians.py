@@ -26,7 +26,7 @@ from bpexp.core.network import Architecture, Neurons, Parameters
 
 __all__ = ["SAMPLES", "SPECTRUM", "Jacobians", "spectrum_shapes"]
 
-SPECTRUM = "spectrum"  # among the probes that are chosen by name, the one that is not a number per layer
+SPECTRUM = "spectrum"  # among the probes that are chosen by name, one that is not a number per layer
 SAMPLES = 4  # the first ones of the batch, of which Jacobians are looked at
 
 

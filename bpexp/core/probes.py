@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bpexp.core import batch_probes as batch
 from bpexp.core.arrays import LOG10_OF_2, Array, Float64s, flat
+from bpexp.core.histograms import HISTOGRAM
 from bpexp.core.jacobians import SPECTRUM
 from bpexp.core.moments import Before, Moment
 from bpexp.core.rows import Names, Part
@@ -125,5 +126,5 @@ PROBES: dict[str, Probe[Any]] = {
     )
 }
 
-CHOSEN = Names(lambda: (*Part(PROBES, lambda probe: not probe.always), SPECTRUM))  # what the key `probes` may name
+CHOSEN = Names(lambda: (*Part(PROBES, lambda probe: not probe.always), SPECTRUM, HISTOGRAM))  # what the key `probes` may name
 PLAIN = Names(lambda: (*Part(PROBES, lambda probe: probe.plain), SPECTRUM))  # of these, what is defined for plain nets alone

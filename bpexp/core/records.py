@@ -29,6 +29,8 @@ class Records:
     `spectra`, where the probe `spectrum` is chosen, else empty: a row per singular value of the Jacobian da_k/dx at a probed step, of the last
     hidden layer and the output layer, of each of the batch's first samples (`bpexp.core.jacobians`): `step`, `layer`, `sample` (1 … 4 at most),
     `index` (1 for the largest), `log10_singular_value` (-inf for 0).
+    `histograms`, where the probe `histogram` is chosen, else empty: a row per bin of a hidden layer's activations at five of the probed steps at
+    most, the first and the last among them (`bpexp.core.histograms`): `step`, `layer`, `bin` (1 … 40), its ends `left` and `right`, `count`.
     """
 
     curves: Columns
@@ -37,6 +39,7 @@ class Records:
     diverged_at: int | None
     parameters: dict[str, Array]
     spectra: Columns = field(default_factory=dict)
+    histograms: Columns = field(default_factory=dict)
 
     def of_kind(self, kind: str) -> tuple[Array, ...]:
         """The parameters of a kind, layer by layer."""

@@ -180,7 +180,8 @@ class Training:
         if self.last_step < self.task.steps and self.alive[run]:
             found = {name: array.copy() for name, array in found.items()}
         plateau = self.task.loss.plateau(self.task.data.y_train)
-        return Records(curves, layers, plateau, end, found, self.chosen.spectra_of(run, probed))
+        spectra, histograms = self.chosen.spectra_of(run, probed), self.chosen.histograms.columns(run, probed)
+        return Records(curves, layers, plateau, end, found, spectra, histograms)
 
     # ------------------------------------------------------------------------------------------ interrupted
 

@@ -48,9 +48,12 @@ def comparison(study: Study) -> Picture:
     columns = [name for name in AXES if name in study.frame and study.frame[name].notna().any()]
     figure = Figure(figsize=(WIDTH, 0.45 * len(labels) + 1.4))
     axes = list(figure.subplots(1, max(1, len(columns)), sharey=True, squeeze=False).ravel())
+    numbers = [pd.DataFrame(columns=["sweep", "quantity", "value"])]
     for ax, column in zip(axes, columns, strict=False):
         for row, label in enumerate(labels):
-            _draw(ax, _ends(study, label, column), row, log=column in LOSSES)
+            ends = _ends(study, label, column)
+            _draw(ax, ends, row, log=column in LOSSES)
+            numbers.append(pd.DataFrame({"sweep": label, "quantity": column, "value": ends.to_numpy()}))
         ax.set_xlabel(AXES[column])
         ax.grid(visible=False, axis="y")
         if column in LOSSES:
@@ -60,7 +63,13 @@ def comparison(study: Study) -> Picture:
     axes[0].set_ylim(len(labels) - 0.4, -0.6)
     legend(figure, [Line2D([], [], label="a run", **DOT), Line2D([], [], label="mean, 95 % confidence interval", **MEAN)])
     notes = ["Runs that diverged are left out. The mean is over all settings of a sweep; for settings that both have, see the paired differences."]
-    return Picture(figure, _sentence(study), tuple(notes), (_table(study),))
+    return Picture(
+        figure,
+        _sentence(study),
+        tuple(notes),
+        (_table(study),),
+        numbers=pd.concat([frame for frame in numbers if len(frame)] or numbers, ignore_index=True),
+    )
 
 
 def _ends(study: Study, label: str, column: str) -> "pd.Series[float]":

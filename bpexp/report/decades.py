@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 
 from bpexp.report import words
+from bpexp.report.numbers import of_setting, stacked
 from bpexp.report.over_settings import (
     Measure,
     Point,
@@ -16,6 +18,7 @@ from bpexp.report.over_settings import (
     drawn_keys,
     fit_bars,
     panel_points,
+    point_rows,
     points,
     value_axis,
 )
@@ -45,7 +48,7 @@ def decades(study: Study) -> Picture:
     theory = False
     for ax, (name, group) in zip(axes, chosen, strict=True):
         ax.set_title(wrapped(name))
-        split = [(value, [point for point in group if point.setting[colour] == value]) for value in colours.values]
+        split = [(value, [point for point in group if point.setting[colour] == value]) for value in colours.values]  # noqa: PD011 (no frame's)
         series = [(colours.name(value), colours[value], part) for value, part in split if part]
         draw_series(ax, x, series)
         theory |= theory_beside(ax, study, x, series)
@@ -57,7 +60,8 @@ def decades(study: Study) -> Picture:
     notes += [f"The same for every {key.words}: it acts after step 0." for key in ignored]
     if missing := len(study.settings) - len(points(study, DECADES)):
         notes.append(f"{words.count(missing, 'setting')} left out: fewer than three hidden layers to fit a line to, or a norm that is exactly zero.")
-    return Picture(figure, _decades_sentence(study, some, ignored), (*notes, *seeds_note(study, "Points")))
+    numbers = stacked([point_rows(study, some, SLOPE, ignored), _theory_rows(study, some, ignored)])
+    return Picture(figure, _decades_sentence(study, some, ignored), (*notes, *seeds_note(study, "Points")), numbers=numbers)
 
 
 def decade_points(study: Study) -> tuple[list[Point], list[Key]]:
@@ -89,6 +93,12 @@ def expected(study: Study, setting: Setting, changes: Mapping[str, float] | None
     """The same number by theory; None where it has none."""
     found = predicted(study, setting, changes)
     return None if found is None else found.delta_decades_per_layer
+
+
+def _theory_rows(study: Study, some: Sequence[Point], ignored: Sequence[Key]) -> pd.DataFrame:
+    """Theory's number for each point of which it has one."""
+    known = [(point.setting, value) for point in some if (value := expected(study, point.setting)) is not None]
+    return pd.DataFrame([of_setting(setting, ignored) | {"quantity": f"theory_{SLOPE}", "mean": value} for setting, value in known])
 
 
 def theory_beside(ax: Axes, study: Study, key: Key, series: Sequence[Series]) -> bool:

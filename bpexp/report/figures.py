@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from bpexp.report.activations import activation_histograms, saturates, saturation
 from bpexp.report.comparison import comparison
 from bpexp.report.decades import decade_points, decades
 from bpexp.report.learning_rates import has_learning_rates, learning_rates
 from bpexp.report.over_depth import paths_against_backprop
-from bpexp.report.over_layers import at_the_start, first_update, gradient_heatmap, gradient_profiles
+from bpexp.report.over_layers import at_the_start, gradient_heatmap, gradient_profiles
 from bpexp.report.over_settings import accuracy, final_loss
 from bpexp.report.over_steps import accuracy_curves, loss_curves
 from bpexp.report.paired import has_pairs, paired_differences
@@ -17,6 +18,7 @@ from bpexp.report.ranking import of_the_best, ranking
 from bpexp.report.recipe_profiles import recipe_profiles
 from bpexp.report.recipes import is_of_recipes
 from bpexp.report.selection import Study
+from bpexp.report.updates import first_update, update_ratio, updates
 
 __all__ = ["PICTURES", "Entry", "draw"]
 
@@ -44,6 +46,10 @@ def _any_layers(study: Study, deeper_than: int = 0) -> bool:
     return any(study.depth(setting) > deeper_than and len(study.layers(setting)) > 0 for setting in study.settings)
 
 
+def _histograms(study: Study) -> bool:
+    return any(len(study.histograms(setting)) > 0 for setting in study.settings)
+
+
 def _scores(study: Study, column: str) -> bool:
     return _over_keys(study) and bool(study.swept) and _settings_with(study, column) > 1
 
@@ -59,6 +65,9 @@ PICTURES: tuple[Entry, ...] = (
     Entry("gradient_profiles", "Gradient norm over the layers", of_the_best(gradient_profiles), _any_layers),
     Entry("gradient_heatmap", "Gradient norm over layers and steps", of_the_best(gradient_heatmap), lambda study: _any_layers(study, 1)),
     Entry("first_update", "What the first update changes", of_the_best(first_update), _any_layers),
+    Entry("update_ratio", "How far each step moves the weights", of_the_best(update_ratio), updates),
+    Entry("saturation", "Saturated activations over the layers", of_the_best(saturation), lambda study: _any_layers(study, 1) and saturates(study)),
+    Entry("activation_histograms", "How the activations are distributed", of_the_best(activation_histograms), _histograms),
     Entry("decades_per_layer", "Decades lost per layer", decades, lambda study: _over_keys(study) and len(decade_points(study)[0]) > 1),
     Entry("gradient_phases", "Where gradients vanish and where they explode", gradient_phases, lambda study: _over_keys(study) and has_phases(study)),
     Entry("outcome_map", "Which settings learn", outcome_map, lambda study: _over_keys(study) and has_outcome_plane(study)),

@@ -3,6 +3,7 @@
 from functools import lru_cache
 from math import log10
 
+import pandas as pd
 from matplotlib.lines import Line2D
 
 from bpexp.core.paths import count_multiplications
@@ -53,7 +54,13 @@ def paths_against_backprop(study: Study) -> Picture:
     handles = [Line2D([], [], color=colour, marker="o", label=name) for colour, name in zip(colours, names, strict=True)]
     legend(figure, handles)
     notes = (f"{NEURONS} neurons in every layer, one sample. Dots were counted, multiplication by multiplication; lines continue them by formula.",)
-    return Picture(figure, _sentence(max(depths, default=deepest)), notes)
+    drawn = [
+        {"depth": depth, "way": name, "told_by": how, "log10_multiplications": log10(count(depth)[way])}
+        for how, places, count in (("formula", line, multiplications), ("count", dots, counted))
+        for way, name in enumerate(names)
+        for depth in places
+    ]
+    return Picture(figure, _sentence(max(depths, default=deepest)), notes, numbers=pd.DataFrame(drawn))
 
 
 def _sentence(depth: int) -> str:

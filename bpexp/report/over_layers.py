@@ -1,16 +1,15 @@
 """Pictures whose axis is the layer: gradient norms from the input (layer 1) to the output (layer L)."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 
 from bpexp.report import words
+from bpexp.report.numbers import of_setting, rows, stacked
 from bpexp.report.picture import (
     MOST_NAMED,
     Colours,
@@ -18,7 +17,6 @@ from bpexp.report.picture import (
     band,
     count_axis,
     decade_axis,
-    legend,
     named_axis,
     over_runs,
     panels,
@@ -30,13 +28,12 @@ from bpexp.report.picture import (
     zero_handle,
     zero_marks,
 )
-from bpexp.report.predicted import NOTE, anchored_line, predicted, slope, slopes_sentence, theory_handle
+from bpexp.report.predicted import NOTE, anchored, draw_theory, predicted, slope, slopes_sentence, theory_handle
 from bpexp.report.selection import Key, Setting, Study, colour_key, idle, one_of_each, spread
 
-__all__ = ["at_the_start", "first_update", "gradient_heatmap", "gradient_profiles"]
+__all__ = ["at_the_start", "backward_change", "comparable", "extremes", "gradient_heatmap", "gradient_profiles", "probed_steps", "with_layers"]
 
 GRAD, DELTA = "log10_grad_norm", "log10_delta_norm"
-ASKED, MADE = "log10_update_ratio", "log10_update_made"
 STEPS_SHOWN = 5
 COMPARABLE = 4.0  # panels share an axis or a colour scale if none spans this many times the decades of another,
 FEW_DECADES = 8.0  # or if none spans more than so many
@@ -48,7 +45,7 @@ def probed_steps(study: Study, setting: Setting) -> list[int]:
     return [int(step) for step in np.unique(study.layers(setting)["step"])]
 
 
-def _with_layers(study: Study) -> list[Setting]:
+def with_layers(study: Study) -> list[Setting]:
     return [setting for setting in study.settings if len(study.layers(setting))]
 
 
@@ -58,26 +55,29 @@ def _spans(tables: Sequence[pd.Series]) -> list[float]:
     return [float(values.max() - values.min()) if len(values) else 0.0 for values in finite]
 
 
-def _comparable(tables: Sequence[pd.Series]) -> bool:
+def comparable(tables: Sequence[pd.Series]) -> bool:
     spans = _spans(tables)
     return max(spans) <= max(FEW_DECADES, COMPARABLE * min(spans))
 
 
 def gradient_profiles(study: Study) -> Picture:
     """log10 ||dL/dW|| over the layers at several steps, a panel per setting."""
-    settings, notes = shown(_with_layers(study))
+    settings, notes = shown(with_layers(study))
     steps = {setting: spread(probed_steps(study, setting), STEPS_SHOWN) for setting in settings}
     colours = Colours(sorted({step for some in steps.values() for step in some}), "training step", lambda step: f"step {step:,}", scale="steps")
-    frames = {setting: study.layers(setting)[lambda f, s=setting: f["step"].isin(steps[s])] for setting in settings}
-    share = _comparable([frame[GRAD] for frame in frames.values()])
+    frames: dict[Setting, pd.DataFrame] = {s: (layers := study.layers(s))[layers["step"].isin(steps[s])] for s in settings}
+    share = comparable([frame[GRAD] for frame in frames.values()])
     figure, axes = panels(len(settings), sharey=share)
-    zeros, theory = False, set()
+    zeros, theory, numbers = False, set(), []
     for ax, (setting, frame) in zip(axes, frames.items(), strict=True):
         depth = study.depth(setting)
+        numbers.append(rows(GRAD, over_runs(frame, ["step", "layer"], GRAD), of_setting(setting)))
         for step in steps[setting]:
             zeros |= _draw_profile(ax, frame[frame["step"] == step], GRAD, colours[step], f"step {step:,}", depth)
-        if anchored_line(ax, predicted(study, setting), GRAD, _at_step(study, setting, 0, GRAD), np.arange(1.0, depth + 1)):
+        line = anchored(predicted(study, setting), GRAD, _at_step(study, setting, 0, GRAD))
+        if line is not None and draw_theory(ax, line.index.to_numpy(np.float64), line["mean"].to_numpy()):
             theory.add(setting)
+            numbers.append(rows(f"theory_{GRAD}", line, of_setting(setting) | {"step": 0}))
         ax.set_title(title(study, setting))
         count_axis(ax.xaxis)
         decade_axis(ax.yaxis)
@@ -86,7 +86,8 @@ def gradient_profiles(study: Study) -> Picture:
     figure.supylabel(r"gradient norm $\|\nabla W\|$")
     if len(settings) > 1 and not share:
         notes += ("Each panel has its own vertical axis.",)
-    return Picture(figure, _profile_sentence(study), (*notes, *_theory_note(OF_ONE_SAMPLE, theory), *seeds_note(study, log=True)))
+    notes += (*_theory_note(OF_ONE_SAMPLE, theory), *seeds_note(study, log=True))
+    return Picture(figure, _profile_sentence(study), notes, numbers=stacked(numbers))
 
 
 def _marks(zeros: bool, theory: Collection[Setting]) -> list[Artist]:
@@ -132,7 +133,7 @@ def extremes(changes: Mapping[Setting, float]) -> list[Setting]:
 
 def _profile_sentence(study: Study) -> str:
     parts, told = [], []
-    deep = [setting for setting in _with_layers(study) if study.depth(setting) > 1]
+    deep = [setting for setting in with_layers(study) if study.depth(setting) > 1]
     for setting in extremes({setting: backward_change(study, setting, 0) for setting in deep}):
         steps = probed_steps(study, setting)
         first, last = (words.change(backward_change(study, setting, step)) for step in (steps[0], steps[-1]))
@@ -152,7 +153,7 @@ def _with(study: Study, setting: Setting, ignored: Sequence[Key] = ()) -> str:
 
 def at_the_start(study: Study) -> Picture:
     """log10 ||delta|| of the untrained nets against the distance from the output, all settings in one panel."""
-    settings = [setting for setting in _with_layers(study) if study.depth(setting) > 1]
+    settings = [setting for setting in with_layers(study) if study.depth(setting) > 1]
     ignored = idle(study.swept, {setting: tuple(_at_step(study, setting, 0, DELTA)) for setting in settings})
     settings = one_of_each(settings, ignored)
     keys = [key for key in study.swept if key not in ignored]
@@ -160,17 +161,19 @@ def at_the_start(study: Study) -> Picture:
     colours = Colours.of(key)
     chosen, notes = shown_facets(settings, [key])
     figure, axes = panels(len(chosen), 2.4, sharex=True, sharey=True)
-    zeros, theory, deepest = False, set(), max(study.depth(setting) for setting in settings)
+    zeros, theory, numbers, deepest = False, set(), [], max(study.depth(setting) for setting in settings)
     for ax, (name, group) in zip(axes, chosen, strict=True):
         ax.set_title(wrapped(name))
         compared = spread(group, MOST_NAMED)  # as many as a legend would name: more dashes are clutter
         for setting in group:
-            frame, depth = study.layers(setting), study.depth(setting)
+            frame, depth, told = study.layers(setting), study.depth(setting), of_setting(setting, ignored)
             start = frame[frame["step"] == 0].assign(layer=depth - frame["layer"])
             zeros |= _draw_profile(ax, start, DELTA, colours[setting[key]], setting.text() or "run", deepest)
-            away = depth - np.arange(1.0, depth + 1)
-            if setting in compared and anchored_line(ax, predicted(study, setting), DELTA, _at_step(study, setting, 0, DELTA), away):
+            numbers.append(rows(DELTA, over_runs(frame[frame["step"] == 0], "layer", DELTA), told))
+            line = anchored(predicted(study, setting), DELTA, _at_step(study, setting, 0, DELTA)) if setting in compared else None
+            if line is not None and draw_theory(ax, depth - line.index.to_numpy(np.float64), line["mean"].to_numpy()):
                 theory.add(setting)
+                numbers.append(rows(f"theory_{DELTA}", line, told))
     count_axis(axes[0].xaxis)
     decade_axis(axes[0].yaxis)
     figure.supxlabel("layers between here and the output")
@@ -178,7 +181,7 @@ def at_the_start(study: Study) -> Picture:
     colours.explain(figure, axes, _marks(zeros, theory))
     notes += _theory_note("each net" if len(settings) > 1 else "the net", theory)
     notes += tuple(f"The same for every {key.words}: it acts after step 0." for key in ignored)
-    return Picture(figure, _start_sentence(study, settings, ignored), (*notes, *seeds_note(study, log=True)))
+    return Picture(figure, _start_sentence(study, settings, ignored), (*notes, *seeds_note(study, log=True)), numbers=stacked(numbers))
 
 
 def _start_sentence(study: Study, settings: list[Setting], ignored: Sequence[Key]) -> str:
@@ -192,14 +195,16 @@ def _start_sentence(study: Study, settings: list[Setting], ignored: Sequence[Key
 
 def gradient_heatmap(study: Study) -> Picture:
     """log10 ||dL/dW|| as a colour over probed step (horizontal) and layer (vertical), a panel per setting."""
-    everyone = [setting for setting in _with_layers(study) if study.depth(setting) > 1]
+    everyone = [setting for setting in with_layers(study) if study.depth(setting) > 1]
     settings, notes = shown(everyone)
-    tables = {setting: over_runs(study.layers(setting), ["step", "layer"], GRAD).reset_index() for setting in settings}
+    found = {setting: over_runs(study.layers(setting), ["step", "layer"], GRAD) for setting in settings}
+    numbers = stacked(rows(GRAD, table, of_setting(setting)) for setting, table in found.items())
+    tables = {setting: table.reset_index() for setting, table in found.items()}
     images = {
         setting: table.pivot_table(index="layer", columns="step", values="mean").reindex(range(1, study.depth(setting) + 1))
         for setting, table in tables.items()
     }
-    share = _comparable([table["mean"] for table in tables.values()])
+    share = comparable([table["mean"] for table in tables.values()])
     figure, axes = panels(len(settings), 2.2)
     everything = np.concatenate([image.to_numpy().ravel() for image in images.values()])
     missing = False
@@ -226,7 +231,7 @@ def gradient_heatmap(study: Study) -> Picture:
         notes += ("Each panel has its own colour scale: gradient norm.",)
     if missing:
         notes += ("Grey: the norm is exactly zero, or not a finite number.",)
-    return Picture(figure, _heat_sentence(study, everyone), (*notes, *seeds_note(study, "Colours", spread_shown=False, log=True)))
+    return Picture(figure, _heat_sentence(study, everyone), (*notes, *seeds_note(study, "Colours", spread_shown=False, log=True)), numbers=numbers)
 
 
 def _step_ticks(ax: Axes, steps: list[int]) -> None:
@@ -246,49 +251,3 @@ def _heat_sentence(study: Study, settings: list[Setting]) -> str:
     if not parts:
         return "No setting has two probed steps at which the gradient norm of layer 1 could be compared."
     return f"Between the first and the last probed step the gradient norm of layer 1 {words.listing(parts)}."
-
-
-def first_update(study: Study) -> Picture:
-    """How much the first update changes each layer's weights: the step that the equation asks for, and the one that the dtype makes of it."""
-    settings, notes = shown(_with_layers(study))
-    frames = {setting: study.layers(setting).query("step == 0") for setting in settings}
-    share = _comparable([frame[ASKED] for frame in frames.values()])
-    figure, axes = panels(len(settings), sharey=share)
-    dots: dict[str, Any] = {"color": "C1", "marker": "o", "markersize": 3, "linestyle": ""}
-    zeros = False
-    for ax, (setting, frame) in zip(axes, frames.items(), strict=True):
-        band(ax, over_runs(frame, "layer", ASKED), "C0", "asked for")
-        made = over_runs(frame, "layer", MADE)["mean"]
-        ax.plot(made.index, made.where(np.isfinite(made)), label="made", **dots)
-        still = made.index[np.isneginf(made)]
-        zero_marks(ax, still, "C1")
-        zeros |= len(still) > 0
-        ax.set_title(title(study, setting))
-        count_axis(ax.xaxis)
-        decade_axis(ax.yaxis)
-    asked = Line2D([], [], color="C0", label=r"asked for: $\eta\,\|\nabla W\|/\|W\|$")
-    done = Line2D([], [], label=r"made of it by the dtype: $\|\Delta W\|/\|W\|$", **dots)
-    legend(figure, [asked, done, *([zero_handle()] if zeros else [])])
-    figure.supxlabel("layer, from the input to the output")
-    figure.supylabel("relative change of the weights")
-    if len(settings) > 1 and not share:
-        notes += ("Each panel has its own vertical axis.",)
-    return Picture(figure, _update_sentence(study), (*notes, *seeds_note(study, "Values", log=True)))
-
-
-def _update_sentence(study: Study) -> str:
-    """In how many layers no weight changes at all, in any run."""
-    still = {}
-    for setting in _with_layers(study):
-        frame = study.layers(setting)
-        still[setting] = int(np.isneginf(frame[frame["step"] == 0].groupby("layer")[MADE].max()).sum())
-    if not any(still.values()):
-        everywhere = f" in {words.every(len(still), 'setting')}" if len(still) > 1 else ""
-        return f"The first update changes weights in every layer{everywhere}."
-    ends = dict.fromkeys([max(still, key=still.__getitem__), min(still, key=still.__getitem__)])
-    parts = [f"in {still[setting] or 'none'} of {words.count(study.depth(setting), 'layer')}{_named(setting)}" for setting in ends]
-    return f"The first update leaves every weight as it was {words.listing(parts)}."
-
-
-def _named(setting: Setting) -> str:
-    return f" with {setting.text()}" if setting.keys else ""

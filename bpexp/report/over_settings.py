@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 
 from bpexp.report import words
 from bpexp.report.intervals import Interval
+from bpexp.report.numbers import of_setting, stacked
 from bpexp.report.picture import WIDTH, Colours, Picture, end_handle, key_axis, legend, named_axis, panels, seeds_note, shown_facets, wrapped
 from bpexp.report.selection import Key, Setting, Study
 
@@ -29,6 +31,7 @@ __all__ = [
     "final_loss",
     "fit_bars",
     "panel_points",
+    "point_rows",
     "points",
     "value_axis",
 ]
@@ -79,6 +82,15 @@ def points(study: Study, measure: Measure) -> list[Point]:
             around = Interval.of(values)
             found.append(Point(setting, around.mean, around.low, around.high, ended))
     return found
+
+
+def point_rows(study: Study, some: Sequence[Point], column: str, ignored: Sequence[Key] = ()) -> pd.DataFrame:
+    """The points of a column as numbers behind a picture (`bpexp.report.numbers`)."""
+    told = []
+    for point in some:
+        runs = len(study.numbers(point.setting, column))
+        told.append(of_setting(point.setting, ignored) | {"quantity": column, "mean": point.mean, "low": point.low, "high": point.high, "runs": runs})
+    return pd.DataFrame(told)
 
 
 def drawn_keys(study: Study, some: Sequence[Point]) -> list[Key]:
@@ -241,7 +253,9 @@ def _score(study: Study, measure: Measure, companion: Measure) -> Picture:
         figure, notes = _draw_one_key(study, keys[0], measure, companion)
     if any(point.diverged for point in some):
         notes.append("Of a run that diverged, the last value before that is shown.")
-    return Picture(figure, _score_sentence(some, measure, keys), (*notes, *seeds_note(study, "Values", spread_shown=len(keys) == 1)))
+    told = [measure] if len(keys) > 1 else [companion, measure]
+    numbers = stacked(point_rows(study, points(study, each), each.column) for each in told)
+    return Picture(figure, _score_sentence(some, measure, keys), (*notes, *seeds_note(study, "Values", spread_shown=len(keys) == 1)), numbers=numbers)
 
 
 def _draw_one_key(study: Study, key: Key, measure: Measure, companion: Measure) -> tuple[Figure, list[str]]:

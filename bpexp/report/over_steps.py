@@ -9,6 +9,7 @@ from matplotlib.ticker import FuncFormatter, SymmetricalLogLocator
 from numpy.typing import NDArray
 
 from bpexp.report import words
+from bpexp.report.numbers import line, of_setting, rows, stacked
 from bpexp.report.picture import (
     Colours,
     Picture,
@@ -106,10 +107,12 @@ def loss_curves(study: Study) -> Picture:
     plateaus = [plateau for _, settings in chosen for plateau in _plateaus(study, settings)]
     drawn = [(ax, curve) for ax, (_, settings) in zip(axes, chosen, strict=True) for setting in settings for curve in curves[setting]]
     view = View.of([curve for _, curve in drawn], plateaus)
+    numbers: list[pd.DataFrame] = []
     for ax, (name, settings) in zip(axes, chosen, strict=True):
         ax.set_title(wrapped(name))
         for setting in settings:
-            _draw_loss(ax, study, setting, curves[setting], colours[setting[key]], half, view.log)
+            tables = _draw_loss(ax, study, setting, curves[setting], colours[setting[key]], half, view.log)
+            numbers += [rows(quantity, table, of_setting(setting)) for quantity, table in tables.items()]
         for plateau in _plateaus(study, settings):
             ax.axhline(plateau, color="black", linestyle=(0, (4, 3)), linewidth=1, label="plateau", zorder=1.5)
     extra = [plateau_handle()] if plateaus else []
@@ -124,7 +127,7 @@ def loss_curves(study: Study) -> Picture:
         ax.margins(x=0.02)
     figure.supxlabel("training step")
     figure.supylabel("training loss of the batch")
-    return Picture(figure, _loss_sentence(study), (*notes, *facet_notes, *seeds_note(study, log=view.log)))
+    return Picture(figure, _loss_sentence(study), (*notes, *facet_notes, *seeds_note(study, log=view.log)), numbers=stacked(numbers))
 
 
 def _behind(study: Study, setting: Setting, half: int) -> bool:
@@ -137,12 +140,18 @@ def _curves(study: Study, setting: Setting, grid: NDArray[np.int64], half: int) 
     return [_curve(study, run_id, grid, half, alone, behind) for run_id in setting.runs]
 
 
-def _draw_loss(ax: Axes, study: Study, setting: Setting, curves: list[Curve], colour: object, half: int, log: bool) -> None:
+def _draw_loss(ax: Axes, study: Study, setting: Setting, curves: list[Curve], colour: object, half: int, log: bool) -> dict[str, pd.DataFrame]:
+    """What is drawn of the curves of a setting's runs, by its name."""
+    frame = pd.concat([pd.DataFrame({"step": curve.steps, "loss": curve.loss}) for curve in curves])
+    tables = {"loss_train": over_runs(frame, "step", "loss", log)}
+    band(ax, tables["loss_train"], colour, label=setting.text() or "loss")
     if _behind(study, setting, half):
         steps, loss = _finite_loss(study, setting.runs[0])
         ax.plot(steps, loss, color=colour, alpha=0.25, linewidth=0.6, label="every step")
-    frame = pd.concat([pd.DataFrame({"step": curve.steps, "loss": curve.loss}) for curve in curves])
-    band(ax, over_runs(frame, "step", "loss", log), colour, label=setting.text() or "loss")
+        tables["loss_train_of_every_step"] = line("step", steps, loss)
+    if levels := _plateaus(study, [setting]):
+        tables["plateau_loss"] = line("step", [0.0] * len(levels), levels)
+    return tables
 
 
 def _plateaus(study: Study, settings: list[Setting]) -> list[float]:
@@ -261,10 +270,13 @@ def accuracy_curves(study: Study) -> Picture:
     parts = {"accuracy_train": "training set", "accuracy_test": "test set"}
     colours = Colours(parts, "", parts.__getitem__, ordered=False)
     last = max(1, *(int(study.curves(run_id)["step"].max()) for setting in settings for run_id in setting.runs))
+    numbers = []
     for ax, setting in zip(axes, settings, strict=True):
         frame = pd.concat([study.curves(run_id) for run_id in setting.runs])
         for part, label in parts.items():
-            band(ax, over_runs(frame, "step", part), colours[part], label=label)
+            table = over_runs(frame, "step", part)
+            band(ax, table, colours[part], label=label)
+            numbers.append(rows(part, table, of_setting(setting)))
         ax.set_title(title(study, setting))
         ax.set_xscale("symlog", linthresh=1, linscale=0.4)
         ax.set_xlim(0, last)
@@ -274,7 +286,7 @@ def accuracy_curves(study: Study) -> Picture:
     colours.explain(figure, axes)
     figure.supxlabel("training step (logarithmic from 1)")
     figure.supylabel("accuracy")
-    return Picture(figure, _accuracy_sentence(study), (*notes, *seeds_note(study)))
+    return Picture(figure, _accuracy_sentence(study), (*notes, *seeds_note(study)), numbers=stacked(numbers))
 
 
 def _has_accuracy(study: Study, setting: Setting) -> bool:

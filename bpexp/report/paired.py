@@ -144,7 +144,7 @@ def paired_differences(study: Study) -> Picture:
         notes.append(f"{len(shown)} of {len(some)} rows are shown, evenly spread; the table has more of them.")
     if len(some) >= BY_CHANCE:
         notes.append(f"Of {BY_CHANCE} such intervals about one leaves out equality by chance alone.")
-    return Picture(figure, _sentence(some), tuple(notes), tuple(_tables(everything)), _numbers(everything))
+    return Picture(figure, _sentence(some), tuple(notes), tuple(_tables(everything)), numbers=_numbers(everything))
 
 
 def _draw(ax: Axes, shown: Sequence[Difference], column: str) -> None:

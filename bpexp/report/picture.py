@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from math import ceil, floor
 from pathlib import Path
@@ -76,13 +76,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure, a sentence that says what its numbers show, notes on how to read it; tables to go with it, and all their numbers."""
+    """A figure, a sentence that says what its numbers show, notes on how to read it; tables to go with it, and the numbers that are drawn."""
 
     figure: Figure
     sentence: str
     notes: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
-    numbers: pd.DataFrame | None = None
+    numbers: pd.DataFrame = field(kw_only=True)
 
 
 def style() -> AbstractContextManager[None]:

@@ -18,7 +18,7 @@ from bpexp.prediction import Prediction, predict
 from bpexp.report import words
 from bpexp.report.selection import Key, Setting, Study
 
-__all__ = ["NOTE", "Slope", "anchored_line", "draw_theory", "predicted", "slope", "slopes_sentence", "theory_handle"]
+__all__ = ["NOTE", "Slope", "anchored", "draw_theory", "predicted", "slope", "slopes_sentence", "theory_handle"]
 
 HALO = [withStroke(linewidth=1.7, foreground="white")]  # so that its dashes are seen on a dark line
 LINE: dict[str, Any] = {
@@ -56,16 +56,18 @@ def draw_theory(ax: Axes, x: Sequence[float] | Float64s, y: Sequence[float] | Fl
     return bool(known.any())
 
 
-def anchored_line(ax: Axes, prediction: Prediction | None, column: str, measured: pd.Series, x: Float64s) -> bool:
-    """Theory's log10 of a norm over the layers, moved to the norm measured in the output layer; whether there is one.
+def anchored(prediction: Prediction | None, column: str, measured: pd.Series) -> pd.DataFrame | None:
+    """Theory's log10 of a norm, `mean` by layer, moved to the norm measured in the output layer; None where there is none.
 
-    `measured` is by layer, `x` the place of each layer 1 … L.
+    `measured` is by layer.
     """
-    depth = len(x)
-    if prediction is None or depth < 2 or depth not in measured.index or not np.isfinite(measured[depth]):
-        return False
+    if prediction is None:
+        return None
     line = prediction.log10_norm(column)
-    return draw_theory(ax, x, line - line[-1] + float(measured[depth]))
+    depth = len(line)
+    if depth < 2 or depth not in measured.index or not np.isfinite(measured[depth]):
+        return None
+    return pd.DataFrame({"mean": line - line[-1] + float(measured[depth])}, pd.Index(range(1, depth + 1), name="layer"))
 
 
 # ---------------------------------------------------------------------------------------------- numbers

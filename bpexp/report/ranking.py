@@ -89,7 +89,7 @@ def ranking(study: Study) -> Picture:
     if len(shown) < len(depths):
         notes.append(f"{len(shown)} of {len(depths)} depths are shown; the tables have all of them.")
     numbers = table(some)
-    return Picture(figure, _ranking_sentence(numbers), (*notes, *judged_by(some)), tuple(_tables(numbers)), numbers)
+    return Picture(figure, _ranking_sentence(numbers), (*notes, *judged_by(some)), tuple(_tables(numbers)), numbers=numbers)
 
 
 def _draw_ranking(ax: Axes, some: Sequence[Standing], places: dict[str, float]) -> None:

@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 
 from bpexp.report import words
 from bpexp.report.intervals import TOLD
+from bpexp.report.numbers import rows, stacked
 from bpexp.report.picture import WIDTH, Picture, band, count_axis, decade_axis, legend, over_runs, panels, zero_handle, zero_marks
 from bpexp.report.ranking import MOST_RECIPES, SMALL, fewer, in_lines, judged_by, net
 from bpexp.report.recipes import PLAIN, Standing, at_the_deepest, plain_among, standings
@@ -56,7 +57,7 @@ def recipe_profiles(study: Study) -> Picture:
     if _fit(axes[0], some):
         notes.append("Lines that leave the axis go on: it ends half its span beyond what the nets have at the start.")
     _finish(figure, axes[: len(some)], plain, zeros)
-    return Picture(figure, _profiles_sentence(deepest), (*notes, *_profile_notes(some)))
+    return Picture(figure, _profiles_sentence(deepest), (*notes, *_profile_notes(some)), numbers=_numbers(some))
 
 
 def recipe_panel(study: Study, recipe: str) -> Picture:
@@ -70,7 +71,8 @@ def recipe_panel(study: Study, recipe: str) -> Picture:
     zeros = _draw_profiles(axes[0], some, plain)
     axes[0].set_title(recipe)
     _finish(figure, axes, plain, zeros)
-    return Picture(figure, _panel_sentence(some, plain), tuple(_profile_notes([some])))
+    beside = [some] if plain in (None, some) else [plain, some]
+    return Picture(figure, _panel_sentence(some, plain), tuple(_profile_notes([some])), numbers=_numbers(beside))
 
 
 @lru_cache(maxsize=2 * MOST_RECIPES)
@@ -79,6 +81,11 @@ def _profile(some: Standing, end: str) -> pd.DataFrame:
     layers = some.study.layers(some.runs)
     step = 0 if end == "start" else layers.groupby("run_id")["step"].transform("max")
     return over_runs(layers[layers["step"] == step], "layer", GRAD)
+
+
+def _numbers(some: Sequence[Standing]) -> pd.DataFrame:
+    told = [({"recipe": standing.recipe, "depth": standing.depth, "lr": standing.lr, "end": end}, standing) for standing in some for end in ENDS]
+    return stacked(rows(GRAD, _profile(standing, common["end"]), common) for common, standing in told)
 
 
 def _draw_profiles(ax: Axes, some: Standing, plain: Standing | None) -> bool:

@@ -19,7 +19,19 @@ from bpexp.core.records import decades_per_layer
 from bpexp.report import words
 from bpexp.report.selection import Setting, Study
 
-__all__ = ["GOOD", "PLAIN", "Standing", "at_the_deepest", "is_of_recipes", "plain_among", "recipes", "standings", "table", "the_best"]
+__all__ = [
+    "GOOD",
+    "PLAIN",
+    "Standing",
+    "at_the_deepest",
+    "is_of_recipes",
+    "plain_among",
+    "recipes",
+    "standings",
+    "table",
+    "the_best",
+    "typed_changes",
+]
 
 PLAIN = "plain"  # the base: the recipe that all others are changes of
 GOOD = 0.9  # test accuracy: what a recipe is timed by
@@ -45,11 +57,11 @@ def recipes(study: Study) -> dict[str, str]:
     if not values:
         return {}
     defaults = flatten(RunConfig())
-    base = min(values.values(), key=lambda some: len(_changes(some, defaults)))
-    return {run_id: " ".join(_changes(some, base)) or PLAIN for run_id, some in values.items()}
+    base = min(values.values(), key=lambda some: len(typed_changes(some, defaults)))
+    return {run_id: " ".join(typed_changes(some, base)) or PLAIN for run_id, some in values.items()}
 
 
-def _changes(values: Values, base: Values) -> list[str]:
+def typed_changes(values: Values, base: Values) -> list[str]:
     """A configuration's values but for those that it has from the base, and those that follow from another of its values, in the tables' order."""
     ordered = sorted(values.items(), key=lambda pair: ORDER.get(pair[0].partition(".")[0], len(ORDER)))
     return [f"{key.removesuffix('.name')}={_typed(value)}" for key, value in ordered if value != _expected(key, values, base)]

@@ -168,8 +168,16 @@ class Study:
 
     def layers(self, setting: Setting) -> pd.DataFrame:
         """The layers of all runs of a setting, one below the other."""
-        found = [self._layers[run_id] for run_id in setting.runs if run_id in self._layers]
-        return pd.concat(found) if found else self.runs.layers.iloc[:0]
+        return self._below_each_other("layers", setting)
+
+    def histograms(self, setting: Setting) -> pd.DataFrame:
+        """The same of the histograms, which runs have that chose them."""
+        return self._below_each_other("histograms", setting)
+
+    def _below_each_other(self, kind: str, setting: Setting) -> pd.DataFrame:
+        frames = self.runs.by_run(kind)
+        found = [frames[run_id] for run_id in setting.runs if run_id in frames]
+        return pd.concat(found) if found else getattr(self.runs, kind).iloc[:0]
 
     def numbers(self, setting: Setting, column: str) -> pd.Series:
         """A column of `frame` over the runs of a setting, where it is a finite number."""
@@ -213,10 +221,6 @@ class Study:
     @cached_property
     def _curves(self) -> dict[str, pd.DataFrame]:
         return self.runs.by_run("curves")
-
-    @cached_property
-    def _layers(self) -> dict[str, pd.DataFrame]:
-        return self.runs.by_run("layers")
 
 
 def idle(study_keys: Sequence[Key], results: Mapping[Setting, Hashable]) -> list[Key]:

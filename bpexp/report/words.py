@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-__all__ = ["change", "count", "decades", "every", "listing", "number", "percent", "plain", "power", "value"]
+__all__ = ["change", "count", "decades", "every", "listing", "number", "percent", "plain", "power", "ten_to", "value"]
 
 MINUS = "\N{MINUS SIGN}"
 SUPERSCRIPTS = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
@@ -38,6 +38,14 @@ def number(x: float, digits: int = 3) -> str:
 def power(exponent: int) -> str:
     """10⁻⁶²."""
     return "10" + str(exponent).translate(SUPERSCRIPTS)
+
+
+def ten_to(exponent: float, digits: int = 2) -> str:
+    """10**exponent, also where that is beyond a float: 2.3 × 10⁻⁶²."""
+    if abs(exponent) < 300:
+        return number(10.0**exponent, digits)
+    whole = floor(exponent)
+    return f"{number(10.0 ** (exponent - whole), digits)} × {power(whole)}"
 
 
 def value(entry: Any) -> str:

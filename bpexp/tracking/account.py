@@ -23,7 +23,7 @@ from bpexp.tracking.store import Store
 __all__ = ["KINDS", "Account", "RunAccount", "SweepAccount"]
 
 Packed = tuple[dict[str, NDArray[Any]], dict[str, Any]]
-COLUMNS = ("curves", "layers", "spectra", "parameters")  # of records
+COLUMNS = ("curves", "layers", "spectra", "histograms", "parameters")  # of records
 
 
 @dataclass(frozen=True)

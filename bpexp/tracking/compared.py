@@ -60,9 +60,9 @@ def compared(parts: Sequence[tuple[Origin, Runs]]) -> Runs:
             frame: pd.DataFrame = getattr(runs, name)
             found.append(frame.assign(run_id=frame["run_id"].replace(again)))
         frames["runs"][-1].insert(1, SWEEP, origin.label)
-    everyone, curves, layers, spectra = (_joined(found) for found in frames.values())
-    origins = tuple(origin for origin, _ in parts)
-    return Runs(everyone, curves, layers, None, " vs ".join(origin.label for origin in origins), parts[0][1].experiment_id, spectra, origins)
+    name = " vs ".join(origin.label for origin, _ in parts)
+    joined = {name: _joined(found) for name, found in frames.items()}
+    return Runs(**joined, sweep_id=None, sweep_name=name, experiment_id=parts[0][1].experiment_id, sweeps=tuple(origin for origin, _ in parts))
 
 
 def same_run(one: str, other: str) -> bool:

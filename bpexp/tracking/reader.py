@@ -4,8 +4,9 @@
 untrained, diverged; missing where a run did not end), diverged_at, fingerprint, start_time, seconds, error; then a column per configuration key, by
 its dotted name and with its own type (a list as one types it: `[q,c]`); then the summary's numbers (final_loss, delta_decades_per_layer, …), missing
 where they are not defined, and step_seconds, what a training step took, over the number of runs that took it together.
-`Runs.curves`, `Runs.layers` and `Runs.spectra` are the parquet artifacts (columns: `bpexp.core.records.Records`) of all runs, with run_id in front;
-what a run has not measured is missing (NaN) where others have, and `spectra` has rows of those runs alone that chose the probe `spectrum`.
+`Runs.curves`, `Runs.layers`, `Runs.spectra` and `Runs.histograms` are the parquet artifacts (columns: `bpexp.core.records.Records`) of all runs, with
+run_id in front; what a run has not measured is missing (NaN) where others have, and `spectra` and `histograms` have rows of those runs alone that
+chose the probes `spectrum` and `histogram`.
 """
 
 import json
@@ -27,6 +28,7 @@ from pandas.api.types import is_numeric_dtype
 from pyarrow.lib import ArrowException
 
 from bpexp.config import RunConfig, keys, nested, parse, takes_whole, untracked
+from bpexp.core.histograms import HISTOGRAM
 from bpexp.core.jacobians import SPECTRUM
 from bpexp.core.probes import PROBES
 from bpexp.masks import masked
@@ -42,7 +44,9 @@ FRAMES = {  # each with its columns; a run's are in its artifact NAME.parquet
     "curves": ("step", "loss_train", "loss_train_full", "loss_test", "accuracy_train", "accuracy_test"),
     "layers": ("step", "layer", *(probe.column for probe in PROBES.values() if probe.always)),
     "spectra": ("step", "layer", "sample", "index", "log10_singular_value"),
+    "histograms": ("step", "layer", "bin", "left", "right", "count"),
 }
+CHOSEN_BY = {"spectra": SPECTRUM, "histograms": HISTOGRAM}  # the probe that a run has a frame by, where not all runs have it
 OF_CLASSES = {"accuracy_train", "accuracy_test"}  # a run whose targets are no classes has none
 
 
@@ -51,6 +55,11 @@ class NoRunsError(LookupError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(masked(reason))
+
+
+def empty(name: str) -> pd.DataFrame:
+    """A frame of no run."""
+    return pd.DataFrame(columns=["run_id", *FRAMES[name]])
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,8 @@ class Runs:
     sweep_id: str | None
     sweep_name: str
     experiment_id: str
-    spectra: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["run_id", *FRAMES["spectra"]]))
+    spectra: pd.DataFrame = field(default_factory=lambda: empty("spectra"))
+    histograms: pd.DataFrame = field(default_factory=lambda: empty("histograms"))
     sweeps: tuple[Origin, ...] = ()
 
     @cached_property
@@ -84,7 +94,7 @@ class Runs:
         return {}
 
     def by_run(self, kind: str) -> dict[str, pd.DataFrame]:
-        """The curves, or layers, of each run that has some, by its id."""
+        """The curves, layers, … of each run that has some, by its id."""
         if kind not in self._by_run:
             self._by_run[kind] = {str(run_id): frame for run_id, frame in getattr(self, kind).groupby("run_id", sort=False)}
         return self._by_run[kind]
@@ -109,12 +119,13 @@ def gathered(stored: "Stored", head: Run | None, frames: Collection[str] = tuple
     if not members:
         raise NoRunsError(f"sweep={stored.name(head)}: has no runs")
     holders = {name: members if name in frames else [] for name in FRAMES}
-    holders["spectra"] = [run for run in holders["spectra"] if SPECTRUM in run.data.params.get("probes", "")]
+    for name, probe in CHOSEN_BY.items():
+        holders[name] = [run for run in holders[name] if probe in run.data.params.get("probes", "")]
     frame = pd.DataFrame([_row(run) for run in members]).astype({"diverged_at": "Int64"})
     if "seed" not in frame:
         raise NoRunsError(f"experiment={stored.experiment}: its runs have lost their parameters, or are none of bpexp's")
-    curves, layers, spectra = (_read(stored.uri, holders[name], name) for name in FRAMES)
-    return Runs(frame, curves, layers, head.info.run_id if head else None, stored.name(head), stored.experiment_id, spectra)
+    curves, layers, spectra, histograms = (_read(stored.uri, holders[name], name) for name in FRAMES)
+    return Runs(frame, curves, layers, head.info.run_id if head else None, stored.name(head), stored.experiment_id, spectra, histograms)
 
 
 def configuration(row: Mapping[Any, Any]) -> RunConfig:
@@ -287,7 +298,7 @@ def _read(where: str, members: Sequence[Run], name: str) -> pd.DataFrame:
         frame = _frame(path, name, f"{artifact} of run {run.info.run_id}")
         frame.insert(0, "run_id", run.info.run_id)
         frames.append(frame)
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["run_id", *FRAMES[name]])
+    return pd.concat(frames, ignore_index=True) if frames else empty(name)
 
 
 def _frame(path: str, name: str, called: str) -> pd.DataFrame:

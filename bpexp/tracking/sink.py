@@ -174,16 +174,17 @@ def _dataset(run: Run) -> DatasetInput:
 
 
 def write_artifacts(folder: Path, config: RunConfig, records: Records) -> None:
-    """config.yaml, curves.parquet, layers.parquet and, where chosen, spectra.parquet (columns: `bpexp.core.records.Records`), checkpoint.npz with the
-    final W_001, b_001, … unless tracking.checkpoint=false.
+    """config.yaml, curves.parquet, layers.parquet and, where chosen, spectra.parquet and histograms.parquet (columns: `bpexp.core.records.Records`),
+    checkpoint.npz with the final W_001, b_001, … unless tracking.checkpoint=false.
     """
     told = asdict(config)
     told["tracking"]["uri"] = config.tracking.uri and masked(config.tracking.uri)
     (folder / "config.yaml").write_text(yaml.dump(told, Dumper=DUMPER, sort_keys=False))
     pq.write_table(pa.table(records.curves), folder / "curves.parquet")
     pq.write_table(pa.table(records.layers), folder / "layers.parquet")
-    if records.spectra:
-        pq.write_table(pa.table(records.spectra), folder / "spectra.parquet")
+    for name, columns in (("spectra", records.spectra), ("histograms", records.histograms)):
+        if columns:
+            pq.write_table(pa.table(columns), folder / f"{name}.parquet")
     if config.tracking.checkpoint:
         arrays: dict[str, Any] = records.parameters
         np.savez(folder / "checkpoint.npz", **arrays)

@@ -54,6 +54,7 @@ class Page:
                 with style():
                     picture = FIGURES[name](study)
                 list(save_figure(picture.figure, self.folder, file))
+                save_text(self.folder / f"{file}.csv", picture.numbers.to_csv(index=False, lineterminator="\n"))
             except Exception as error:
                 self.undrawn.append(f"study={judged.name}: figures={name}: can't be drawn of these runs ({type(error).__name__}: {short(error)})")
             else:

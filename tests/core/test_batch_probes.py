@@ -80,7 +80,7 @@ def compare(case: Case, names: list[str], tolerance: float) -> None:
 
 
 def test_every_chosen_probe_has_a_formula_here_or_with_the_jacobians() -> None:
-    assert set(CHOSEN) == {*BATCH_PROBES, "jacobian_mean", "jacobian_variance", "spectrum"}
+    assert set(CHOSEN) == {*BATCH_PROBES, "jacobian_mean", "jacobian_variance", "spectrum", "histogram"}
 
 
 @pytest.mark.parametrize("case", cases(16), ids=lambda case: f"{case.net.sizes}-{case.net.activation.name}-{case.batch}-{case.runs}")
@@ -264,8 +264,9 @@ def test_a_stack_measures_what_its_runs_do_alone(name: str, dtype: type, batch: 
     for run in range(3):
         alone = train(task, twin(net, parameters, slice(run, run + 1)), [rates[run]], [run + 1])[0]
         assert_same(stacked[run], alone)
-        for column, values in alone.spectra.items():
-            np.testing.assert_array_equal(stacked[run].spectra[column], values)
+        for here, there in ((stacked[run].spectra, alone.spectra), (stacked[run].histograms, alone.histograms)):
+            for column, values in there.items():
+                np.testing.assert_array_equal(here[column], values)
 
 
 def count(monkeypatch: pytest.MonkeyPatch, name: str, calls: list[str]) -> None:
@@ -297,9 +298,9 @@ def test_what_is_not_chosen_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> 
     records = train(make_task(net, 3, probes=[0, 2, 3]), twin(net, parameters), [0.1], [0])[0]
     assert calls == []
     assert set(records.layers) == {"step", "layer", *(probe.column for probe in PROBES.values() if probe.always)}
-    assert records.spectra == {}
+    assert records.spectra == records.histograms == {}
     nothing = Chosen((), net, 1, 8, 3)
-    assert (nothing.layers, nothing.spectra, nothing.probes, nothing.pairs) == ({}, {}, [], False)
+    assert (nothing.layers, nothing.spectra, nothing.probes, nothing.pairs, nothing.histograms.chosen) == ({}, {}, [], False, False)
     train(replace(make_task(net, 3, probes=[0, 2, 3]), probes=("q",)), parameters, [0.1], [0])
     assert calls == ["Before", *["q"] * net.depth] * 3
 

@@ -153,9 +153,11 @@ def go_on(case: Case, states: Sequence[State], stack: Sequence[int]) -> Training
 def assert_goes_on(case: Case, states: Sequence[State], stack: Sequence[int], expected: Sequence[Records]) -> None:
     for run, found in zip(stack, finish(go_on(case, states, stack)), strict=True):
         assert_same(found, expected[run])
-        assert list(found.spectra) == list(expected[run].spectra)
-        for column, values in expected[run].spectra.items():
-            np.testing.assert_array_equal(found.spectra[column], values)
+        for name in ("spectra", "histograms"):
+            mine, others = getattr(found, name), getattr(expected[run], name)
+            assert list(mine) == list(others)
+            for column, values in others.items():
+                np.testing.assert_array_equal(mine[column], values)
 
 
 @CASES

@@ -13,7 +13,7 @@ from bpexp.core.records import Records
 from bpexp.experiment import NullSink, prepare, run_stack
 from bpexp.report.selection import Setting, Study
 from bpexp.sweep.stacked import stack_key
-from bpexp.tracking.reader import Runs
+from bpexp.tracking.reader import FRAMES, Runs
 
 DEFAULTS = {
     "depth": 3,
@@ -71,7 +71,8 @@ def row(index: int, config: RunConfig) -> dict[str, Any]:
 def runs_of(wanted: list[RunConfig], failed: tuple[int, ...] = (), name: str = "a sweep") -> Runs:
     """Train the configurations and frame them; runs at the indices `failed` left no records."""
     train_all([config for index, config in enumerate(wanted) if index not in failed])
-    rows, curves, layers = [], [], []
+    rows: list[dict[str, Any]] = []
+    parts: dict[str, list[pd.DataFrame]] = {name: [] for name in FRAMES}
     for index, config in enumerate(wanted):
         found = row(index, config)
         if index in failed:
@@ -79,17 +80,19 @@ def runs_of(wanted: list[RunConfig], failed: tuple[int, ...] = (), name: str = "
         else:
             left = records(config)
             found |= {"status": "FINISHED", "outcome": left.outcome, "diverged_at": left.diverged_at} | left.summary
-            curves.append(pd.DataFrame(left.curves).assign(run_id=found["run_id"]))
-            layers.append(pd.DataFrame(left.layers).assign(run_id=found["run_id"]))
+            for part, kept in parts.items():
+                if columns := getattr(left, part):
+                    kept.append(pd.DataFrame(columns).assign(run_id=found["run_id"]))
         rows.append(found)
     empty = pd.DataFrame(columns=["run_id", "step", "layer"])
+    frames = {part: pd.concat(found, ignore_index=True) if found else empty for part, found in parts.items()}
     return Runs(
-        pd.DataFrame(rows).astype({"diverged_at": "Int64"}),
-        pd.concat(curves, ignore_index=True) if curves else empty,
-        pd.concat(layers, ignore_index=True) if layers else empty,
-        "0123456789abcdef" * 2,
-        name,
-        "1",
+        runs=pd.DataFrame(rows).astype({"diverged_at": "Int64"}),
+        sweep_id="0123456789abcdef" * 2,
+        sweep_name=name,
+        experiment_id="1",
+        sweeps=(),
+        **frames,
     )
 
 

@@ -45,6 +45,9 @@ STUDIES: dict[str, dict[str, Any]] = {
     "a plane": {"init__name": "gaussian", "activation": "tanh", "init__sigma_w2": [0.5, 1.0, 4.0], "depth": [6, 8, 12], "steps": 3},
     "sixty depths": {"depth": list(range(1, 61)), "steps": 3, "width": 4},
     "depth 200": {"depth": [1, 200], "steps": 5, "width": 4},
+    "histograms": {"depth": [2, 3, 12], "probes": [["histogram"]]},
+    "histograms of relus": {"activation": "relu", "output": "linear", "lr": [0.1, 1e3], "seed": [0, 1], "depth": 4, "probes": [["histogram"]]},
+    "histograms without training": {"activation": "tanh", "steps": 0, "probes": [["histogram"]]},
 }
 HUNDRED: dict[str, Any] = {"lr": [0.01 * 1.1**k for k in range(100)], "steps": 5}
 
@@ -135,6 +138,8 @@ def test_every_picture_that_applies_is_drawn_and_nothing_in_it_overlaps(name: st
     drawn = pictures(some)
     assert {"loss_curves", "gradient_profiles", "paths_against_backprop"} <= set(drawn)
     for picture in drawn.values():
+        assert len(picture.numbers) > 0
+        assert picture.numbers.columns.is_unique
         assert picture.sentence.endswith(".")
         assert "nan" not in picture.sentence
         assert "None" not in picture.sentence

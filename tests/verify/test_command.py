@@ -73,7 +73,7 @@ def test_the_page_shows_claims_and_figures(judged: tuple[Path, subprocess.Comple
     folder, _ = judged
     page = (folder / "reports/verdicts/index.html").read_text()
     assert "δ loses nothing on its way back" in page
-    pictures = re.findall(r'(?:src|href)="([^"#]+\.(?:svg|png))"', page)
+    pictures = re.findall(r'(?:src|href)="([^"#]+\.(?:svg|png|csv))"', page)
     assert pictures
     assert all((folder / "reports/verdicts" / name).stat().st_size > 1000 for name in pictures)
 

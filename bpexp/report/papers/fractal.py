@@ -18,6 +18,7 @@ from bpexp.core.arrays import Float64s
 from bpexp.measures.boundary import Piece, box_counts, box_sizes, dimension, pieces
 from bpexp.measures.cell import Cell, Measured
 from bpexp.report import words
+from bpexp.report.numbers import as_drawn
 from bpexp.report.picture import WIDTH, Picture, decade_axis
 from bpexp.report.selection import Study
 
@@ -103,7 +104,7 @@ def trainability_border(study: Study) -> Picture:
         "Converges: the mean of the last 20 losses is below the first. Shades are by rank, dark next to the border.",
         "A black frame is where another panel lies. N(s) is the mean number of boxes, s squares a side, that hold both phases.",
     )
-    return Picture(figure, _sentence(shown, dimensions, places), notes)
+    return Picture(figure, _sentence(shown, dimensions, places), notes, numbers=as_drawn(figure))
 
 
 def _colours() -> ListedColormap:

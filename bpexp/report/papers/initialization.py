@@ -18,6 +18,7 @@ from bpexp.measures.speeds import log_squares, predicted_log_norm_mean, predicte
 from bpexp.prediction import predict
 from bpexp.report import words
 from bpexp.report.intervals import TOLD
+from bpexp.report.numbers import as_drawn
 from bpexp.report.picture import Colours, Picture, band, count_axis, decade_axis, legend, over_runs, panels, plateau_handle
 from bpexp.report.predicted import draw_theory, theory_handle
 from bpexp.report.selection import Key, Setting, Study, spread
@@ -67,7 +68,7 @@ def speeds(study: Study) -> Picture:
         "Theory's line starts from the median of the last hidden layer; it is the mean-field theory of one sample's δ, its width counted.",
         "Nielsen's speeds of 4 hidden layers are the rounded ones of the book's text.",
     )
-    return Picture(figure, _speeds_sentence(study), notes)
+    return Picture(figure, _speeds_sentence(study), notes, numbers=as_drawn(figure))
 
 
 def _over_draws(study: Study, setting: Setting, column: str = SPEED) -> Float64s:
@@ -140,7 +141,7 @@ def random_walk(study: Study) -> Picture:
         f"Layers of {widest.config.width} relu neurons; a net's stretches of so many layers that don't overlap are walks of their own.",
         "Bars are 95 % intervals.",
     )
-    return Picture(figure, _walk_sentence(cells, int(lengths[-1])), notes)
+    return Picture(figure, _walk_sentence(cells, int(lengths[-1])), notes, numbers=as_drawn(figure))
 
 
 def _walk_sentence(cells: Mapping[str, Cell], longest: int) -> str:
@@ -179,7 +180,9 @@ def he_and_xavier(study: Study) -> Picture:
     count_axis(right.xaxis)
     decade_axis(right.yaxis)
     colours.explain(figure, [left, right], [plateau_handle(), theory_handle()])
-    return Picture(figure, _he_sentence(study, trained, key), ("Losses are means over an epoch's batches.", *_several(trained, key)))
+    return Picture(
+        figure, _he_sentence(study, trained, key), ("Losses are means over an epoch's batches.", *_several(trained, key)), numbers=as_drawn(figure)
+    )
 
 
 def _by_epoch(study: Study, setting: Setting, run_id: str) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from bpexp.measures.jacobian import predicted_variances
 from bpexp.prediction import orthogonal
 from bpexp.report import words
 from bpexp.report.intervals import TOLD
+from bpexp.report.numbers import as_drawn
 from bpexp.report.over_steps import smoothed
 from bpexp.report.picture import Colours, Picture, band, decade_axis, legend, over_runs, panels
 from bpexp.report.predicted import draw_theory, theory_handle
@@ -69,7 +70,7 @@ def singular_values(study: Study) -> Picture:
         "Isometry would be a step from 0 to 1 in a single place; the singular values that a line starts above lie further to the left.",
         f"Of {words.count(len(families[next(iter(families))].where({'depth': depths[-1] + 1}).frame), 'net')} each, and their first samples.",
     )
-    return Picture(figure, sentence, notes)
+    return Picture(figure, sentence, notes, numbers=as_drawn(figure))
 
 
 def _near(log10_values: Float64s) -> float:
@@ -108,7 +109,9 @@ def singular_variances(study: Study) -> Picture:
         "Theory: the sum over the layers of κ(q), less 1 with orthogonal weights, for layers much wider than there are of them.",
         f"The layers are {deepest.config.width} wide.",
     )
-    return Picture(figure, f"After {deepest.config.depth - 1} layers the relative variance is {words.listing(told)}.", notes)
+    return Picture(
+        figure, f"After {deepest.config.depth - 1} layers the relative variance is {words.listing(told)}.", notes, numbers=as_drawn(figure)
+    )
 
 
 def isometric_learning(study: Study) -> Picture:
@@ -129,7 +132,7 @@ def isometric_learning(study: Study) -> Picture:
     ax.set(xlabel="training step", ylabel="training loss", ylim=(0, None), xlim=(0, None))
     legend(figure, handles)
     notes = (f"Of each family the learning rate with the fewest steps to the dotted line. A curve is smoothed over {2 * HALF + 1} steps; {BAND}",)
-    return Picture(figure, f"A loss of {LEVEL:g}, mean of {WINDOW} batches, takes {words.listing(told)}.", notes)
+    return Picture(figure, f"A loss of {LEVEL:g}, mean of {WINDOW} batches, takes {words.listing(told)}.", notes, numbers=as_drawn(figure))
 
 
 BAND = f"where a rate was run with several seeds it is their mean, and the band shows {TOLD}."

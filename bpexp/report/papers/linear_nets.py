@@ -16,6 +16,7 @@ from bpexp.measures.cell import Cell
 from bpexp.measures.dynamics import aligned, first_steps, learning_time, mode_strengths
 from bpexp.measures.learning_rates import best_lrs, largest_lrs, reached, sharpness
 from bpexp.report import words
+from bpexp.report.numbers import as_drawn
 from bpexp.report.picture import Colours, Picture, decade_axis, legend, panels
 from bpexp.report.predicted import draw_theory, theory_handle
 from bpexp.report.selection import Study
@@ -63,7 +64,7 @@ def modes(study: Study) -> Picture:
         "u is told by the loss, n (s − u)²/2 with n inputs.",
         "Theory: du/dt = D u^(2 − 2/D) (s − u), t being steps times learning rate; both panels show D t, for the learning rates fall like 1/D.",
     )
-    return Picture(figure, _modes_sentence(everything), notes)
+    return Picture(figure, _modes_sentence(everything), notes, numbers=as_drawn(figure))
 
 
 def _draw_mode(ax: Axes, run: Cell, colour: Any) -> None:
@@ -137,7 +138,7 @@ def steps_over_depth(study: Study) -> Picture:
     )
     ends = [f"{found[depths[0]]:,.0f} to {found[depths[-1]]:,.0f} with {name} weights" for name, found in means.items()]
     sentence = f"Between {depths[0]} and {depths[-1]} layers the steps to a loss of {LEVEL:g} go from {words.listing(ends)}."
-    return Picture(figure, sentence, notes)
+    return Picture(figure, sentence, notes, numbers=as_drawn(figure))
 
 
 NAMES = {"gaussian": "Gaussian"}
@@ -187,7 +188,7 @@ def rates_over_depth(study: Study) -> Picture:
         "Edge: of aligned modes, the loss comes to a hundredth of the first one; on digits, it never rises above the first one.",
         "Grey: diverged, or no such run. Colours and marks are geometric means over seeds.",
     )
-    return Picture(figure, " ".join(drawn), notes)
+    return Picture(figure, " ".join(drawn), notes, numbers=as_drawn(figure))
 
 
 TITLES = {"linear": "white inputs, aligned weights", "digits": "digits, orthogonal weights"}

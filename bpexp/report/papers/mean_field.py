@@ -19,6 +19,7 @@ from bpexp.measures.over_layers import predicted_norm
 from bpexp.measures.signal import entries, forward, half_as_fast
 from bpexp.prediction import hidden_sigma_w2, predict
 from bpexp.report import words
+from bpexp.report.numbers import as_drawn
 from bpexp.report.picture import Colours, Picture, band, count_axis, decade_axis, legend, over_runs, panels, seeds_note, zero_handle, zero_marks
 from bpexp.report.predicted import draw_theory, theory_handle
 from bpexp.report.selection import SYMBOLS, Setting, Study, spread
@@ -88,7 +89,7 @@ def slopes_over_variance(study: Study) -> Picture:
         "Middle: how much more is lost than on that curve, with standard errors over the runs; points of one variance stand side by side.",
         "Right: the narrowest nets with Gaussian weights; theory's lines count their width and start from the norm measured in the output layer.",
     )
-    return Picture(figure, _slopes_sentence(study, nets), (*notes, *seeds_note(study, "Points and lines")))
+    return Picture(figure, _slopes_sentence(study, nets), (*notes, *seeds_note(study, "Points and lines")), numbers=as_drawn(figure))
 
 
 def _slopes(study: Study, setting: Setting) -> Measured:
@@ -137,7 +138,7 @@ def deep_gradients(study: Study) -> Picture:
         "Theory's lines count the width and start from the norm measured in the output layer.",
         "Below a dotted line a float32 entry has a square that is rounded to 0, is subnormal, or is rounded to 0 itself.",
     )
-    return Picture(figure, _depths_sentence(study, nets), (*notes, *seeds_note(study)))
+    return Picture(figure, _depths_sentence(study, nets), (*notes, *seeds_note(study)), numbers=as_drawn(figure))
 
 
 def _entries(study: Study, setting: Setting, config: RunConfig) -> pd.DataFrame:
@@ -188,7 +189,7 @@ def forward_collapse(study: Study) -> Picture:
         "The spread is the root mean square of a hidden layer's activations about their mean over the samples, at step 0.",
         "Theory's line starts from the data. Where it crosses a dtype's dotted line, rounding takes over: what follows does not depend on the input.",
     )
-    return Picture(figure, _collapse_sentence(study, nets), (*notes, *seeds_note(study)))
+    return Picture(figure, _collapse_sentence(study, nets), (*notes, *seeds_note(study)), numbers=as_drawn(figure))
 
 
 def _spread_of(study: Study, setting: Setting) -> Float64s:
@@ -234,7 +235,7 @@ def correlations(study: Study) -> Picture:
     fixed = Line2D([], [], color="#444444", label="fixed point", **LEVEL)
     legend(figure, [*handles, theory_handle(), fixed])
     notes = ("Theory's lines start from the data's own mean square and correlation, and nothing is fitted. The output layer is left out.",)
-    return Picture(figure, _correlations_sentence(study, nets), (*notes, *seeds_note(study, "Points")))
+    return Picture(figure, _correlations_sentence(study, nets), (*notes, *seeds_note(study, "Points")), numbers=as_drawn(figure))
 
 
 def _correlations_sentence(study: Study, nets: Mapping[Setting, RunConfig]) -> str:

@@ -17,6 +17,7 @@ from bpexp.core.arrays import Float64s
 from bpexp.measures.cell import Cell
 from bpexp.measures.trainability import correlation_length, crosses_at
 from bpexp.report import words
+from bpexp.report.numbers import as_drawn
 from bpexp.report.picture import WIDTH, Picture, cell_edges, count_axis, legend, seeds_note
 from bpexp.report.predicted import draw_theory, theory_handle
 from bpexp.report.selection import SYMBOLS, Study
@@ -67,7 +68,7 @@ def phase_diagram(study: Study) -> Picture:
         figure.colorbar(drawn, ax=ax, label=f"train accuracy after {cell.config.steps:,} steps", aspect=30, pad=0.02)
     legend(figure, handles)
     notes = ("White: depths that were not trained.",)
-    return Picture(figure, _sentence(columns, reached, border), (*notes, *seeds_note(study, "Colours", spread_shown=False)))
+    return Picture(figure, _sentence(columns, reached, border), (*notes, *seeds_note(study, "Colours", spread_shown=False)), numbers=as_drawn(figure))
 
 
 def _edges(places: Float64s) -> Float64s:

@@ -12,6 +12,7 @@ from bpexp.measures.over_steps import first_passage
 from bpexp.measures.speeds import profiles
 from bpexp.prediction import predict
 from bpexp.report import words
+from bpexp.report.numbers import as_drawn
 from bpexp.report.picture import Colours, Picture, count_axis, decade_axis, legend, panels
 from bpexp.report.predicted import draw_theory, theory_handle
 from bpexp.report.selection import Study
@@ -47,7 +48,7 @@ def saturation(study: Study) -> Picture:
     accuracy = Line2D([], [], color="black", linewidth=1, linestyle=(0, (1, 1.5)), label="test accuracy")
     colours.explain(figure, axes, [accuracy])
     notes = ("Lines are means over samples and neurons, bands reach one standard deviation to either side.",)
-    return Picture(figure, _saturation_sentence(runs), notes)
+    return Picture(figure, _saturation_sentence(runs), notes, numbers=as_drawn(figure))
 
 
 def _sigmoid_nets(study: Study) -> list[Cell]:
@@ -94,7 +95,7 @@ def delta_and_gradient(study: Study) -> Picture:
     sentence = f"From the last hidden layer back to the second, the norm of one sample's gradient {told}."
     draws = words.count(len(cell.frame), "draw")
     notes = (f"Means of logarithms over {draws} of the weights; bands reach one standard deviation to either side.",)
-    return Picture(figure, sentence, notes)
+    return Picture(figure, sentence, notes, numbers=as_drawn(figure))
 
 
 FIGURES: dict[str, Callable[[Study], Picture]] = {"saturation": saturation, "delta_and_gradient": delta_and_gradient}
