@@ -192,8 +192,11 @@ def _border(ax: Axes, plane: Plane, cells: Float64s) -> bool:
     known = cells[np.isfinite(cells)]
     if not (known.min() < 0.0 < known.max()):
         return False
-    x, y = (np.array(key.levels, np.float64) for key in (plane.x, plane.y))
-    ax.contour(x, y, np.ma.masked_invalid(cells), levels=[0.0], colors=DARK, linewidths=1.8)
+    rows, columns = (np.isfinite(cells).any(axis=axis) for axis in (1, 0))  # a line goes across what nobody ran
+    if rows.sum() < 2 or columns.sum() < 2:
+        return False
+    x, y = np.array(plane.x.levels, np.float64)[columns], np.array(plane.y.levels, np.float64)[rows]
+    ax.contour(x, y, np.ma.masked_invalid(cells[np.ix_(rows, columns)]), levels=[0.0], colors=DARK, linewidths=1.8)
     return True
 
 

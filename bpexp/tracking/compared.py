@@ -13,7 +13,7 @@ from bpexp.tracking.reader import FRAMES, Origin, Runs, gathered, read
 __all__ = ["SWEEP", "compared", "load", "parts_of", "same_run"]
 
 SWEEP = "sweep"
-LONGEST = 32  # characters of a label
+LONGEST = 22  # characters of a label: a panel's title has room for them
 TAGS = {"commits": "mlflow.source.git.commit", "numerics": "bpexp.numerics"}
 
 
