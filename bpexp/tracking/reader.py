@@ -31,12 +31,12 @@ from bpexp.core.jacobians import SPECTRUM
 from bpexp.core.probes import PROBES
 from bpexp.masks import masked
 from bpexp.tracking.lookup import everything
-from bpexp.tracking.owner import HEARTBEAT
-from bpexp.tracking.parent import MANIFEST
+from bpexp.tracking.owner import HEARTBEAT, OWNER, alive
+from bpexp.tracking.parent import MANIFEST, working
 from bpexp.tracking.store import exists, hastily, resolve, summary, unfit
 from bpexp.tracking.trouble import reason
 
-__all__ = ["FRAMES", "NoRunsError", "Runs", "Stored", "configuration", "experiment_in", "is_sweep", "load_runs", "read"]
+__all__ = ["FRAMES", "NoRunsError", "NoRunsYetError", "Runs", "Stored", "configuration", "experiment_in", "is_sweep", "load_runs", "read"]
 
 FRAMES = {  # each with its columns; a run's are in its artifact NAME.parquet
     "curves": ("step", "loss_train", "loss_train_full", "loss_test", "accuracy_train", "accuracy_test"),
@@ -53,6 +53,10 @@ class NoRunsError(LookupError):
         super().__init__(masked(reason))
 
 
+class NoRunsYetError(NoRunsError):
+    """A sweep that is at work, and has not begun with its runs."""
+
+
 @dataclass(frozen=True)
 class Runs:
     """Frames of a sweep, of one run, or of an experiment; columns as the module says."""
@@ -64,6 +68,8 @@ class Runs:
     sweep_name: str
     experiment_id: str
     spectra: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["run_id", *FRAMES["spectra"]]))
+    uri: str = ""  # of the store that they are from
+    at_work: bool = False  # whether a living process was at work on them, or on the sweep, as they were read
 
     @cached_property
     def _by_run(self) -> dict[str, dict[str, pd.DataFrame]]:
@@ -87,16 +93,17 @@ def load_runs(sweep: str | None = None, uri: str | None = None, experiment: str 
         raise ValueError(f"frames={frames!r}: must be some of {', '.join(FRAMES)}, such as ('curves',) or ()")
     stored = read(uri, experiment)
     head = stored.head(sweep)
-    members = stored.members(head)
+    members, at_work = stored.members(head), stored.at_work(head)
     if not members:
-        raise NoRunsError(f"sweep={stored.name(head)}: has no runs")
+        raise (NoRunsYetError if at_work else NoRunsError)(f"sweep={stored.name(head)}: has no runs{' yet' if at_work else ''}")
     holders = {name: members if name in frames else [] for name in FRAMES}
     holders["spectra"] = [run for run in holders["spectra"] if SPECTRUM in run.data.params.get("probes", "")]
     frame = pd.DataFrame([_row(run) for run in members]).astype({"diverged_at": "Int64"})
     if "seed" not in frame:
         raise NoRunsError(f"experiment={experiment}: its runs have lost their parameters, or are none of bpexp's")
     curves, layers, spectra = (_read(stored.uri, holders[name], name) for name in FRAMES)
-    return Runs(frame, curves, layers, head.info.run_id if head else None, stored.name(head), stored.experiment_id, spectra)
+    sweep_id = head.info.run_id if head else None
+    return Runs(frame, curves, layers, sweep_id, stored.name(head), stored.experiment_id, spectra, stored.uri, at_work)
 
 
 def configuration(row: Mapping[Any, Any]) -> RunConfig:
@@ -152,6 +159,13 @@ class Stored:
             return [head]
         found = [run for _, run in self.jobs(head) if run is not None]
         return list({run.info.run_id: run for run in found}.values())
+
+    def at_work(self, head: Run | None) -> bool:
+        """Whether a living process works at a sweep, trains a run, or, for None, does either with any of them."""
+        if head is None:
+            return any(self.at_work(run) for run in self.runs if run.info.status == "RUNNING")
+        tags = head.data.tags
+        return working(head, self.nets) if is_sweep(head) else head.info.status == "RUNNING" and alive(tags.get(OWNER, ""), tags.get(HEARTBEAT))
 
     def jobs(self, head: Run) -> list[tuple[str, Run | None]]:
         """The names of a sweep's jobs, each with its run: those of the manifest or, where there is none, the sweep's children.
