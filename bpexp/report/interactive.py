@@ -1,13 +1,15 @@
 """The numbers that a page's script draws: each run's curves and gradient profiles, and theory's line; as JSON, and few enough for a page.
 
-`runs` has for each run its `id`, its `name`, `curves` (by column of `Runs.curves`: `[grid, values]`, where `grid` is the place of its steps in
-`grids`), `plateau` (the best constant output's loss), `steps`, at which `profiles` hold log10 ||dL/dW_k|| for k = 1 … L, and `theory`, the place of its line in `theory` (log10, 0 at layer L), or
-null.  What is not finite is null.  `chosen` are the places of the runs that are shown first.
+`runs` has for each run: `id`, `name`; `curves`, by column of `Runs.curves`: `[grid, values]`, where `grid` is the place of its steps in `grids`;
+`plateau`, the best constant output's loss; `steps`, at which `profiles` hold log10 ||dL/dW_k|| for k = 1 … L; `theory`, the place of its line in
+`theory` (log10, 0 at layer L), or null.  What is not finite is null.  `chosen` are the places of the runs that are shown first.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -31,7 +33,7 @@ CURVES = {  # what can be drawn over the steps, by column
     "accuracy_test": "test accuracy",
 }
 POINTS, FEWEST_POINTS = 200, 40  # of a curve
-NUMBERS = 250_000  # of all curves, and of all profiles: 2 MB each
+NUMBERS = 150_000  # of all runs' losses at all steps, and of all profiles: 1 MB each
 FEWEST_STEPS = 5  # of a run's profiles
 MOST_RUNS = 2000
 SHOWN = 6  # lines that are shown first
@@ -59,13 +61,15 @@ def interactive(study: Study) -> Markup | None:
     if not pairs:
         return None
     pairs = some_of(pairs, MOST_RUNS)
+    depths, layers = {setting: study.depth(setting) for setting, _ in pairs}, study.runs.by_run("layers")
+    theories = {setting: _theory(study, setting) for setting in depths}
     points = max(FEWEST_POINTS, min(POINTS, NUMBERS // len(pairs)))
-    steps = max(FEWEST_STEPS, NUMBERS // sum(study.depth(setting) for setting, _ in pairs))
-    grids, lines = Listed(), Listed()
-    runs = [_run(study, setting, run_id, points, grids) | _profiles(study, setting, run_id, steps) for setting, run_id in pairs]
-    for run, (setting, _) in zip(runs, pairs, strict=True):
-        line = _theory(study, setting)
-        run["theory"] = None if line is None else lines.place(line)
+    steps = max(FEWEST_STEPS, NUMBERS // sum(depths[setting] for setting, _ in pairs))
+    grids, lines, runs = Listed(), Listed(), []
+    for setting, run_id in pairs:
+        line = theories[setting]
+        runs.append(_run(study, run_id, points, grids) | _profiles(layers.get(run_id), depths[setting], steps))
+        runs[-1]["theory"] = None if line is None else lines.place(line)
     first = {setting: place for place, (setting, _) in reversed(list(enumerate(pairs)))}
     told = {
         "labels": {column: CURVES[column] for column in CURVES if any(column in run["curves"] for run in runs)},
@@ -78,32 +82,34 @@ def interactive(study: Study) -> Markup | None:
     return Markup(text.translate(ESCAPED))  # noqa: S704
 
 
-def _run(study: Study, setting: Setting, run_id: str, points: int, grids: Listed) -> dict[str, Any]:
-    """A run's name and curves."""
-    frame = study.curves(run_id)
-    curves = {column: [grids.place(steps.tolist()), _short(values, 4)] for column, steps, values in _thinned(frame, points) if len(steps)}
-    row = study.frame.loc[run_id]
+def _run(study: Study, run_id: str, points: int, grids: Listed) -> dict[str, Any]:
+    """A run's name and curves, each at so many of its steps, evenly spaced on a log axis."""
+    frame, row, curves = study.curves(run_id), study.frame.loc[run_id], {}
+    steps = frame["step"].to_numpy(np.int64)
+    for column in CURVES:
+        values = frame[column].to_numpy(np.float64) if column in frame else np.empty(0)
+        known = np.flatnonzero(~np.isnan(values))
+        if len(known):
+            at = known[_places(len(known), points)]
+            curves[column] = [grids.place(steps[at].tolist()), _short(values[at], 4)]
     (plateau,) = _short(np.array([row.get("plateau_loss", np.nan)], np.float64), 6)
     return {"id": run_id, "name": str(row["name"]), "curves": curves, "plateau": plateau}
 
 
-def _thinned(frame: pd.DataFrame, points: int) -> Iterable[tuple[str, Ints, Float64s]]:
-    """Each curve at so many of its steps, evenly spaced on a log axis."""
-    for column in CURVES:
-        if column in frame:
-            known = frame[frame[column].notna()]
-            steps, values = known["step"].to_numpy(np.int64), known[column].to_numpy(np.float64)
-            at = log_spaced(len(steps) - 1, points) if len(steps) else []
-            yield column, steps[at], values[at]
+@cache
+def _places(count: int, points: int) -> Ints:
+    return log_spaced(count - 1, points)
 
 
-def _profiles(study: Study, setting: Setting, run_id: str, most: int) -> dict[str, Any]:
+def _profiles(frame: pd.DataFrame | None, depth: int, most: int) -> dict[str, Any]:
     """A run's profiles, at so many of its probed steps."""
-    frame = study.layers(setting)
-    table = frame[frame["run_id"] == run_id].pivot_table(index="step", columns="layer", values=GRAD, dropna=False, aggfunc="first")
-    table = table.reindex(columns=range(1, study.depth(setting) + 1))
-    table = table.loc[spread(table.index.to_numpy(np.int64), most)] if len(table) else table
-    return {"steps": table.index.astype(int).tolist(), "profiles": [_short(row, 5) for row in table.to_numpy(np.float64)]}
+    if frame is None:
+        return {"steps": [], "profiles": []}
+    steps, rows = np.unique(frame["step"].to_numpy(np.int64), return_inverse=True)
+    norms = np.full((len(steps), depth), np.nan)
+    norms[rows, frame["layer"].to_numpy(np.int64) - 1] = frame[GRAD].to_numpy(np.float64)
+    places = spread(np.arange(len(steps)), most)
+    return {"steps": steps[places].tolist(), "profiles": [_decades(row) for row in norms[places]]}
 
 
 def _theory(study: Study, setting: Setting) -> list[float | None] | None:
@@ -112,9 +118,14 @@ def _theory(study: Study, setting: Setting) -> list[float | None] | None:
     if prediction is None:
         return None
     line = prediction.log10_norm(GRAD)
-    return _short(line - line[-1], 5) if np.isfinite(line[-1]) else None
+    return _decades(line - line[-1]) if np.isfinite(line[-1]) else None
 
 
 def _short(values: Float64s, digits: int) -> list[float | None]:
-    """Numbers with so many digits; None where they are not finite."""
-    return [float(f"{value:.{digits}g}") + 0.0 if np.isfinite(value) else None for value in values.tolist()]
+    """Numbers with so many significant digits; None where they are not finite."""
+    return [float(f"{value:.{digits}g}") if isfinite(value) else None for value in values.tolist()]
+
+
+def _decades(values: Float64s) -> list[float | None]:
+    """The same for logarithms, which are known to a thousandth of a decade."""
+    return [round(value, 3) + 0.0 if isfinite(value) else None for value in values.tolist()]

@@ -7,7 +7,7 @@ nothing of the machine.
 import re
 import unicodedata
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -47,7 +47,7 @@ class Shown:
     notes: tuple[str, ...]
     tables: tuple[Table, ...] = ()
     csv: bool = False
-    drawing: Markup = Markup()
+    drawing: str = ""  # the figure as a part of the page
 
 
 def folder_name(runs: Runs) -> str:
@@ -90,11 +90,11 @@ def save_figure(figure: Figure, folder: Path, name: str) -> Iterator[Path]:
         yield path
 
 
-def told(files: Iterator[Path], out: str) -> int:
-    """Print each file as it is written; the exit code.  Refused in a line where `out` can't be written to."""
+def told(files: Iterable[object], out: str) -> int:
+    """Print each file (or a line about it) as it is written; the exit code.  Refused in a line where `out` can't be written to."""
     try:
-        for path in files:
-            print(path)
+        for line in files:
+            print(line, flush=True)
     except OSError as error:
         refuse(ConfigError([Fault("out", out, f"cannot be written to ({error.strerror or error})")]))
     return 0

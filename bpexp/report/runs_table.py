@@ -52,7 +52,7 @@ def lines(study: Study) -> list[Line]:
 
 
 def link(runs: Runs, run_id: str) -> str:
-    """A run in MLflow's pages: those of the server that tracks it or, where that is none, those of `python -m bpexp.ui`.  Without a login's secrets."""
+    """A run in MLflow's pages: those of the server that tracks it, without what is secret in its address; else those of `python -m bpexp.ui`."""
     try:
         parts = urlsplit(runs.uri)
         base = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}" if parts.scheme in ("http", "https") else HERE
