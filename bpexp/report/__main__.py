@@ -75,7 +75,8 @@ def _report(config: ReportConfig) -> int:
 def _progress(files: Iterable[Path], runs: "Runs") -> Iterable[str]:
     """Of a page that will be drawn again, one line."""
     *_, page = files
-    yield f"{page}: {(runs.runs['status'] != 'RUNNING').sum():,} of {len(runs.runs):,} have ended"
+    running = int((runs.runs["status"] == "RUNNING").sum())
+    yield f"{page}: {len(runs.runs) - running:,} runs have ended, {running:,} are running"
 
 
 def _kept(files: Iterable[Path], runs: "Runs", config: ReportConfig) -> Iterable[Path]:

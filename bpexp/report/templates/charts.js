@@ -79,6 +79,7 @@
         row.append(swatch, name, Object.assign(document.createElement("b"), {textContent: told(each.value)}));
         return row;
       }));
+      if (values.length > MOST_TOLD) box.append(Object.assign(document.createElement("small"), {textContent: `and ${values.length - MOST_TOLD} more`}));
       const {clientWidth: width, clientHeight: height} = u.over;
       box.style.left = `${Math.max(0, Math.min(left + (left > width / 2 ? -box.offsetWidth - 14 : 14), width - box.offsetWidth))}px`;
       box.style.top = `${Math.max(0, Math.min(top - box.offsetHeight / 2, height - box.offsetHeight))}px`;
@@ -158,7 +159,7 @@
     const ends = (value) => value === null ? "" : accuracy && !logY.checked ? `${Math.round(100 * value)} %` : number(value);
     const lines = runs.map((run) => ({label: called(run), stroke: () => colour(run), dash: dash(run), width: 1.6, spanGaps: true, points: {show: run.curves[column.value][1].length === 1}}));
     overSteps = draw(at("over-steps"), overSteps, {
-      scales: {x: {time: false, ...(logX.checked ? {distr: 4, asinh: 1} : {})}, y: logY.checked ? {distr: 3} : {}},
+      scales: {x: {time: false, range: (_, low, high) => [low, high], ...(logX.checked ? {distr: 4, asinh: 1} : {})}, y: logY.checked ? {distr: 3} : {}},
       axes: [
         axis("training step", {size: 30, values: (_, steps) => steps.map((step) => step === null ? "" : step.toLocaleString("en"))}),
         axis(data.labels[column.value], {size: 62, values: (_, values) => values.map(ends)}),
