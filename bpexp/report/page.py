@@ -1,39 +1,40 @@
 """A report's folder: figures as PNG and SVG, some with their numbers as CSV, runs.csv, and index.html, which shows them.
 
-The same runs give the same bytes: no dates, no random ids, nothing of the machine.
+The page needs nothing but itself: figures, numbers, styles and scripts are in it.  The same runs give the same bytes: no dates, no random ids,
+nothing of the machine.
 """
 
 import re
 import unicodedata
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select_autoescape
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from bpexp.cli import refuse
 from bpexp.config import ConfigError, Fault
 from bpexp.report import words
 from bpexp.report.figures import PICTURES, draw
+from bpexp.report.inline import inlined
+from bpexp.report.interactive import interactive
 from bpexp.report.picture import Table, style
-from bpexp.report.selection import SYMBOLS, Key, Study
+from bpexp.report.runs_table import heads, lines, link, words_of
+from bpexp.report.selection import Study
 from bpexp.tracking.reader import Runs
 
 __all__ = ["Shown", "folder_name", "glued", "render", "save_figure", "save_text", "template", "told", "write"]
 
 FORMATS: dict[str, dict[str, Any]] = {"png": {}, "svg": {"metadata": {"Date": None}}}
-ALWAYS_TOLD = ("depth", "width", "lr", "seed")  # of each run, besides what was swept
-NUMBERS = {
-    "final_loss": ("loss", words.number),
-    "final_accuracy_train": ("training accuracy", words.percent),
-    "final_accuracy_test": ("test accuracy", words.percent),
-    "delta_decades_per_layer": ("decades per layer", words.number),
-}
+TEMPLATES = Path(__file__).with_name("templates")
+TEMPORARY = ".tmp"  # how a file's name ends until it is whole
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Shown:
     notes: tuple[str, ...]
     tables: tuple[Table, ...] = ()
     csv: bool = False
+    drawing: str = ""  # the figure as a part of the page
 
 
 def folder_name(runs: Runs) -> str:
@@ -59,8 +61,11 @@ def folder_name(runs: Runs) -> str:
     return f"{slug or 'sweep'}-{ending if runs.sweep_id is None and len(runs.runs) != 1 else ending[:8]}"
 
 
-def write(runs: Runs, folder: Path) -> Iterator[Path]:
-    """Write a report, yielding each file as it is done, index.html last.  Files of pictures that no longer apply are removed."""
+def write(runs: Runs, folder: Path, refresh: int | None = None) -> Iterator[Path]:
+    """Write a report, yielding each file as it is done, index.html last.  Files of pictures that no longer apply are removed.
+
+    `refresh`: seconds after which a browser is to read the page again.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     study, pictures = Study(runs), []
     for entry, picture in draw(study):
@@ -68,12 +73,13 @@ def write(runs: Runs, folder: Path) -> Iterator[Path]:
         if picture.numbers is not None:
             yield _save_table(folder / f"{entry.name}.csv", picture.numbers)
         told = (glued(picture.sentence), tuple(map(glued, picture.notes)))
-        pictures.append(Shown(entry.name, entry.title, *told, picture.tables, picture.numbers is not None))
+        drawing = inlined((folder / f"{entry.name}.svg").read_text(encoding="utf-8"), entry.name, f"{entry.title}. {told[0]}")
+        pictures.append(Shown(entry.name, entry.title, *told, picture.tables, picture.numbers is not None, drawing))
     for name in {entry.name for entry in PICTURES} - {shown.name for shown in pictures}:
         for ending in (*FORMATS, "csv"):
             (folder / f"{name}.{ending}").unlink(missing_ok=True)
     yield _save_table(folder / "runs.csv", runs.runs)
-    yield save_text(folder / "index.html", render(study, pictures))
+    yield save_text(folder / "index.html", render(study, pictures, refresh))
 
 
 def save_figure(figure: Figure, folder: Path, name: str) -> Iterator[Path]:
@@ -86,11 +92,11 @@ def save_figure(figure: Figure, folder: Path, name: str) -> Iterator[Path]:
         yield path
 
 
-def told(files: Iterator[Path], out: str) -> int:
-    """Print each file as it is written; the exit code.  Refused in a line where `out` can't be written to."""
+def told(files: Iterable[object], out: str) -> int:
+    """Print each file (or a line about it) as it is written; the exit code.  Refused in a line where `out` can't be written to."""
     try:
-        for path in files:
-            print(path)
+        for line in files:
+            print(line, flush=True)
     except OSError as error:
         refuse(ConfigError([Fault("out", out, f"cannot be written to ({error.strerror or error})")]))
     return 0
@@ -101,8 +107,10 @@ def _save_table(path: Path, frame: pd.DataFrame) -> Path:
 
 
 def save_text(path: Path, text: str) -> Path:
-    path.write_text(text, encoding="utf-8", newline="\n")
-    return path
+    """Write a file that is at any time the old one or the new one, as a whole: a browser may be reading it."""
+    temporary = path.with_name(path.name + TEMPORARY)
+    temporary.write_text(text, encoding="utf-8", newline="\n")
+    return temporary.replace(path)
 
 
 # ---------------------------------------------------------------------------------------------- the page
@@ -117,34 +125,39 @@ def template(name: str) -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["source"] = source
     environment.filters["sha256"] = lambda text: b64encode(sha256(text.encode()).digest()).decode()  # as a browser checks it
     return environment.get_template(name)
 
 
-def render(study: Study, pictures: Sequence[Shown]) -> str:
+@cache
+def source(name: str) -> Markup:
+    """A style sheet or script of `templates/`, as it is."""
+    return Markup((TEMPLATES / name).read_text(encoding="utf-8"))  # noqa: S704 (no user's)
+
+
+def render(study: Study, pictures: Sequence[Shown], refresh: int | None = None) -> str:
     """The page that shows these pictures, and all runs in a table."""
-    columns = _columns(study)
+    runs = study.runs
     return template("index.html.j2").render(
-        name=study.runs.sweep_name,
-        sweep_id=study.runs.sweep_id,
-        experiment_id=study.runs.experiment_id,
+        name=runs.sweep_name,
+        refresh=refresh,
+        sweep=None if runs.sweep_id is None else (runs.sweep_id, link(runs, runs.sweep_id)),
+        experiment_id=runs.experiment_id,
         summary=_summary(study),
         swept=_swept(study),
         follows=_followers(study),
-        fixed=[(_words(name), words.value(value)) for name, value in study.fixed.items()],
+        fixed=[(words_of(name), words.value(value)) for name, value in study.fixed.items()],
         pictures=pictures,
-        heads=["run", *columns.values(), *(head for head, _ in NUMBERS.values()), "outcome"],
-        rows=[_row(row, columns) for _, row in study.frame.iterrows()],
+        heads=heads(study),
+        rows=lines(study),
+        data=interactive(study),
     )
 
 
 def glued(text: str) -> str:
     """No line breaks between a symbol and its value."""
     return text.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
-
-
-def _words(name: str) -> str:
-    return Key(name, (), ordered=False).words
 
 
 def _swept(study: Study) -> list[tuple[str, str]]:
@@ -168,31 +181,5 @@ def _summary(study: Study) -> str:
 
 def _followers(study: Study) -> list[str]:
     """A sentence for each key that decides on others."""
-    led = {leader: [_words(key) for key, other in study.follows.items() if other == leader] for leader in study.follows.values()}
-    return [f"The {words.listing(keys)} {'differs' if len(keys) == 1 else 'differ'} with the {_words(leader)}." for leader, keys in led.items()]
-
-
-def _columns(study: Study) -> dict[str, str]:
-    """The configuration that the table tells of each run: heading by key."""
-    keys = dict.fromkeys([*(key.name for key in study.swept), *(name for name in ALWAYS_TOLD if name in study.frame), *study.follows])
-    return {name: _heading(name) for name in keys}
-
-
-def _heading(name: str) -> str:
-    return f"{_words(name)} {SYMBOLS[name][2]}" if name in SYMBOLS else _words(name)
-
-
-def _row(row: "pd.Series[Any]", columns: dict[str, str]) -> dict[str, Any]:
-    """A run's line of the table: name, cells, and what to call its end."""
-    cells = [_cell(row.get(name), words.value) for name in columns]
-    cells += [_cell(row.get(name), write) for name, (_, write) in NUMBERS.items()]
-    outcome, end = words.plain(row["outcome"]), words.plain(row["diverged_at"])
-    told = (
-        str(row["status"]).lower() if outcome is None else f"diverged at step {int(end):,}" if outcome == "diverged" and end is not None else outcome
-    )
-    return {"name": str(row["name"]), "id": str(row["run_id"]), "cells": cells, "told": told, "kind": outcome or "none"}
-
-
-def _cell(entry: Any, write: Any) -> str:
-    value = words.plain(entry)
-    return "–" if value is None else write(value)
+    led = {leader: [words_of(key) for key, other in study.follows.items() if other == leader] for leader in study.follows.values()}
+    return [f"The {words.listing(keys)} {'differs' if len(keys) == 1 else 'differ'} with the {words_of(leader)}." for leader, keys in led.items()]

@@ -3,7 +3,7 @@
 A run that stands in several sweeps is a row of each: its id is followed by `@2` in the second, `@3` in the third.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import pandas as pd
 from mlflow.entities import Run
@@ -17,7 +17,7 @@ LONGEST = 22  # characters of a label: a panel's title has room for them
 TAGS = {"commits": "mlflow.source.git.commit", "numerics": "bpexp.numerics"}
 
 
-def load(sweep: str | None = None, uri: str | None = None, experiment: str = "bpexp") -> Runs:
+def load(sweep: str | None = None, uri: str | None = None, experiment: str = "bpexp", frames: Collection[str] = tuple(FRAMES)) -> Runs:
     """`load_runs`, and where `sweep` names several, with commas between them, all of these.  Raises `NoRunsError`."""
     stored = read(uri, experiment)
     heads: dict[str, Run] = {}
@@ -26,10 +26,10 @@ def load(sweep: str | None = None, uri: str | None = None, experiment: str = "bp
         assert head is not None
         heads[head.info.run_id] = head
     if len(heads) < 2:
-        return gathered(stored, next(iter(heads.values()), None))
+        return gathered(stored, next(iter(heads.values()), None), frames)
     labels = _labels([stored.name(head) for head in heads.values()], list(heads))
     origins = [Origin(label, run_id, *_tags(stored.members(head))) for label, (run_id, head) in zip(labels, heads.items(), strict=True)]
-    return compared([(origin, gathered(stored, heads[origin.sweep_id])) for origin in origins])
+    return compared([(origin, gathered(stored, heads[origin.sweep_id], frames)) for origin in origins])
 
 
 def parts_of(text: str, known: Callable[[str], bool]) -> list[str]:
@@ -60,9 +60,16 @@ def compared(parts: Sequence[tuple[Origin, Runs]]) -> Runs:
             frame: pd.DataFrame = getattr(runs, name)
             found.append(frame.assign(run_id=frame["run_id"].replace(again)))
         frames["runs"][-1].insert(1, SWEEP, origin.label)
-    name = " vs ".join(origin.label for origin, _ in parts)
-    joined = {name: _joined(found) for name, found in frames.items()}
-    return Runs(**joined, sweep_id=None, sweep_name=name, experiment_id=parts[0][1].experiment_id, sweeps=tuple(origin for origin, _ in parts))
+    first = parts[0][1]
+    return Runs(
+        **{name: _joined(found) for name, found in frames.items()},
+        sweep_id=None,
+        sweep_name=" vs ".join(origin.label for origin, _ in parts),
+        experiment_id=first.experiment_id,
+        sweeps=tuple(origin for origin, _ in parts),
+        uri=first.uri,
+        at_work=any(runs.at_work for _, runs in parts),
+    )
 
 
 def same_run(one: str, other: str) -> bool:

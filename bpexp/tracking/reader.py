@@ -33,12 +33,25 @@ from bpexp.core.jacobians import SPECTRUM
 from bpexp.core.probes import PROBES
 from bpexp.masks import masked
 from bpexp.tracking.lookup import everything
-from bpexp.tracking.owner import HEARTBEAT
-from bpexp.tracking.parent import MANIFEST
+from bpexp.tracking.owner import HEARTBEAT, OWNER, alive
+from bpexp.tracking.parent import MANIFEST, working
 from bpexp.tracking.store import exists, hastily, resolve, summary, unfit
 from bpexp.tracking.trouble import reason
 
-__all__ = ["FRAMES", "NoRunsError", "Origin", "Runs", "Stored", "configuration", "experiment_in", "gathered", "is_sweep", "load_runs", "read"]
+__all__ = [
+    "FRAMES",
+    "NoRunsError",
+    "NoRunsYetError",
+    "Origin",
+    "Runs",
+    "Stored",
+    "configuration",
+    "experiment_in",
+    "gathered",
+    "is_sweep",
+    "load_runs",
+    "read",
+]
 
 FRAMES = {  # each with its columns; a run's are in its artifact NAME.parquet
     "curves": ("step", "loss_train", "loss_train_full", "loss_test", "accuracy_train", "accuracy_test"),
@@ -55,6 +68,10 @@ class NoRunsError(LookupError):
 
     def __init__(self, reason: str) -> None:
         super().__init__(masked(reason))
+
+
+class NoRunsYetError(NoRunsError):
+    """A sweep that is at work, and has not begun with its runs."""
 
 
 def empty(name: str) -> pd.DataFrame:
@@ -88,6 +105,8 @@ class Runs:
     spectra: pd.DataFrame = field(default_factory=lambda: empty("spectra"))
     histograms: pd.DataFrame = field(default_factory=lambda: empty("histograms"))
     sweeps: tuple[Origin, ...] = ()
+    uri: str = ""  # of the store that they are from
+    at_work: bool = False  # whether a living process was at work on them, or on a sweep, as they were read
 
     @cached_property
     def _by_run(self) -> dict[str, dict[str, pd.DataFrame]]:
@@ -115,9 +134,9 @@ def load_runs(sweep: str | None = None, uri: str | None = None, experiment: str 
 
 def gathered(stored: "Stored", head: Run | None, frames: Collection[str] = tuple(FRAMES)) -> Runs:
     """Frames of a sweep or run of a store; None: of all its runs.  Raises `NoRunsError`."""
-    members = stored.members(head)
+    members, at_work = stored.members(head), stored.at_work(head)
     if not members:
-        raise NoRunsError(f"sweep={stored.name(head)}: has no runs")
+        raise (NoRunsYetError if at_work else NoRunsError)(f"sweep={stored.name(head)}: has no runs{' yet' if at_work else ''}")
     holders = {name: members if name in frames else [] for name in FRAMES}
     for name, probe in CHOSEN_BY.items():
         holders[name] = [run for run in holders[name] if probe in run.data.params.get("probes", "")]
@@ -125,7 +144,9 @@ def gathered(stored: "Stored", head: Run | None, frames: Collection[str] = tuple
     if "seed" not in frame:
         raise NoRunsError(f"experiment={stored.experiment}: its runs have lost their parameters, or are none of bpexp's")
     curves, layers, spectra, histograms = (_read(stored.uri, holders[name], name) for name in FRAMES)
-    return Runs(frame, curves, layers, head.info.run_id if head else None, stored.name(head), stored.experiment_id, spectra, histograms)
+    sweep_id = str(head.info.run_id) if head else None
+    name, at = stored.name(head), stored.experiment_id
+    return Runs(frame, curves, layers, sweep_id, name, at, spectra, histograms, uri=stored.uri, at_work=at_work)
 
 
 def configuration(row: Mapping[Any, Any]) -> RunConfig:
@@ -185,6 +206,13 @@ class Stored:
             return [head]
         found = [run for _, run in self.jobs(head) if run is not None]
         return list({run.info.run_id: run for run in found}.values())
+
+    def at_work(self, head: Run | None) -> bool:
+        """Whether a living process works at a sweep, trains a run, or, for None, does either with any of them."""
+        if head is None:
+            return any(self.at_work(run) for run in self.runs if run.info.status == "RUNNING")
+        tags = head.data.tags
+        return working(head, self.nets) if is_sweep(head) else head.info.status == "RUNNING" and alive(tags.get(OWNER, ""), tags.get(HEARTBEAT))
 
     def jobs(self, head: Run) -> list[tuple[str, Run | None]]:
         """The names of a sweep's jobs, each with its run: those of the manifest or, where there is none, the sweep's children.

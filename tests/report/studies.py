@@ -91,8 +91,10 @@ def runs_of(wanted: list[RunConfig], failed: tuple[int, ...] = (), name: str = "
         sweep_id="0123456789abcdef" * 2,
         sweep_name=name,
         experiment_id="1",
-        sweeps=(),
-        **frames,
+        curves=frames["curves"],
+        layers=frames["layers"],
+        spectra=frames["spectra"],
+        histograms=frames["histograms"],
     )
 
 

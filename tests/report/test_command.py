@@ -3,19 +3,24 @@
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from bpexp.experiment import prepare, run
+from bpexp.report import watching
 from bpexp.report.__main__ import main
+from bpexp.report.page import folder_name
+from bpexp.tracking.kept import REPORT, keep
 from bpexp.tracking.parent import Planned, SweepRun
-from bpexp.tracking.reader import load_runs
+from bpexp.tracking.reader import Runs, load_runs
 from bpexp.tracking.sink import MlflowSink, run_name
 from bpexp.tracking.store import Store, connect, resolve
+from tests.cli import environment
 from tests.report.studies import configs
 
 ROOT = Path(__file__).parents[2]
@@ -91,6 +96,113 @@ def test_the_command_writes_a_report_from_mlflow_alone(folder: Path, printed: li
     for loss in runs.runs["final_loss"].dropna():
         assert f">{loss:.3f}<" in text
     assert ">failed<" in text
+
+
+def artifacts(folder: Path, run_id: str) -> dict[str, bytes]:
+    """What MLflow keeps of a run's report."""
+    place = Path(connect(resolve("sqlite:///mlflow.db", folder), "bpexp").client.get_run(run_id).info.artifact_uri) / REPORT
+    return {path.name: path.read_bytes() for path in place.iterdir()} if place.exists() else {}
+
+
+def test_mlflow_keeps_the_report_with_its_sweep(folder: Path, printed: list[Path]) -> None:
+    runs = load_runs(NAME, resolve("sqlite:///mlflow.db", folder), frames=())
+    assert artifacts(folder, str(runs.sweep_id)) == {path.name: (folder / path).read_bytes() for path in printed}
+    assert not any(artifacts(folder, run_id) for run_id in runs.runs["run_id"])
+
+
+def test_a_report_takes_the_place_of_an_earlier_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a lone run, too; nothing is kept where that is not wanted, or where there is nothing that all runs belong to."""
+    monkeypatch.chdir(folder)
+    (lone,) = load_runs("newest", resolve("sqlite:///mlflow.db", folder), frames=()).runs["run_id"]
+    assert main([f"sweep={lone}", "log=false"]) == 0
+    assert artifacts(folder, lone) == {}
+    assert main([f"sweep={lone}"]) == 0
+    first = artifacts(folder, lone)
+    assert "index.html" in first
+    store = connect(resolve("sqlite:///mlflow.db", folder), "bpexp")
+    store.client.log_text(lone, "of a figure that is no more", f"{REPORT}/old.csv")
+    assert keep(store.uri, lone, [folder / "reports" / folder_name(load_runs(lone, store.uri)) / name for name in first]) == ""
+    assert artifacts(folder, lone) == first
+    before = listing(folder)
+    assert main(["sweep=null"]) == 0
+    assert not {name for name in listing(folder) - before if not name.startswith("reports")}
+
+
+def test_where_mlflow_cannot_keep_a_report_it_stands_all_the_same(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    runs = load_runs(NAME, resolve("sqlite:///mlflow.db", folder), frames=()).runs
+    (failed,) = runs["run_id"][runs["status"] == "FAILED"]
+    place = Path(connect(resolve("sqlite:///mlflow.db", folder), "bpexp").client.get_run(failed).info.artifact_uri)
+    assert not place.exists()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text("no folder")
+    assert main([f"sweep={failed}"]) == 0
+    told = capsys.readouterr()
+    place.unlink()
+    (line,) = told.err.splitlines()
+    assert line.startswith(f"bpexp: the report is not kept in MLflow: run {failed} can't be written to (")
+    assert Path(told.out.splitlines()[-1]).exists()
+
+
+def test_a_sweep_is_watched_until_it_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real sweep, to which something happens at every other look; what has not changed is not drawn again."""
+    monkeypatch.setattr(watching, "SECONDS", 0.01)
+    monkeypatch.chdir(tmp_path)
+    store = connect(resolve("sqlite:///mlflow.db", tmp_path), "bpexp")
+    wanted = configs(depth=[2, 3])
+    parent = SweepRun(store, "watched", {}, [Planned([], prepare(config).fingerprint, run_name(config)) for config in wanted])
+    sinks = [MlflowSink(store, job=job) for job in range(2)]
+    events: Iterator[Callable[[], object]] = iter(
+        [
+            lambda: sinks[0].open(prepare(wanted[0])),
+            lambda: sinks[0].abort(RuntimeError("no")),
+            lambda: run(prepare(wanted[1]), sinks[1]),
+            lambda: filled(store, "newer", []),  # which is not the one that is watched
+            lambda: parent.close("FINISHED", {}),
+        ]
+    )
+    looks, drawn = [], []
+
+    def load(sweep: str | None, whole: bool) -> Runs:
+        looks.append(whole)
+        if not whole and looks.count(False) % 2 == 0:
+            next(events)()
+        return load_runs(sweep, store.uri, frames=("curves",) if whole else ())
+
+    def draw(runs: Runs) -> None:
+        drawn.append((list(runs.runs["status"]), len(runs.by_run("curves")), runs.at_work))
+
+    watching.watch(load, "latest", draw)
+    both = ["FAILED", "FINISHED"]
+    assert drawn == [(["RUNNING"], 0, True), (["FAILED"], 0, True), (both, 1, True), (both, 1, False)]
+    assert looks.count(True) == len(drawn)
+    assert not list(events)
+
+
+def test_ctrl_c_ends_the_watching(tmp_path: Path) -> None:
+    """With what has been drawn, which is not read again."""
+    store = connect(resolve("sqlite:///mlflow.db", tmp_path), "bpexp")
+    wanted = configs(depth=[2, 3])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        parent = SweepRun(store, "watched", {}, [Planned([], prepare(config).fingerprint, run_name(config)) for config in wanted])
+    wanted[0].tracking.parent = parent.run_id
+    MlflowSink(store).open(prepare(wanted[0]))
+    line = [sys.executable, "-m", "bpexp.report", "watch=true", "log=true"]
+    with subprocess.Popen(line, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        told = process.stdout.readline()
+        page = tmp_path / told.partition(":")[0]
+        watched = page.read_text()
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=60) == ("", "")
+    assert told.endswith("index.html: 0 runs have ended, 1 are running\n")
+    assert process.returncode == 130
+    assert 'http-equiv="refresh"' in watched
+    assert 'http-equiv="refresh"' not in page.read_text()
+    assert artifacts(tmp_path, parent.run_id) == {}
 
 
 def test_another_process_writes_the_same_bytes(
@@ -172,7 +284,7 @@ def test_help_needs_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ca
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
     told = capsys.readouterr().out
-    assert all(word in told for word in ("sweep=latest", "uri=null", "experiment=bpexp", "out=reports"))
+    assert all(word in told for word in ("sweep=latest", "uri=null", "experiment=bpexp", "out=reports", "log=true", "watch=false"))
     assert listing(tmp_path) == set()
 
 

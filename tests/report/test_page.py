@@ -1,6 +1,8 @@
 """The folder: its name, its files byte for byte, and a page that holds together."""
 
 import hashlib
+import json
+import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from io import StringIO
@@ -13,18 +15,23 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
-from bpexp.report.page import folder_name, render, write
+from bpexp.report import interactive
+from bpexp.report.inline import inlined
+from bpexp.report.page import TEMPLATES, folder_name, render, save_text, source, write
+from bpexp.report.runs_table import link
 from bpexp.report.selection import Study
+from bpexp.report.watching import settle
 from bpexp.tracking.reader import Runs
 from tests.report.studies import configs, runs_of, with_runs
 from tests.report.studies import study as study_of
 
 NASTY = """<script>alert("x")</script> & 'depth' Ünï"""
+SERVED = "http://127.0.0.1:5000/#/experiments/1/runs/"
 VOID = {"meta", "img", "link", "br", "hr", "input"}
 
 
 class Page(HTMLParser):
-    """Collects a page's text, links and ids; fails on tags that do not match."""
+    """Collects a page's text, scripts, links and ids; fails on tags that do not match."""
 
     def __init__(self, text: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -34,6 +41,8 @@ class Page(HTMLParser):
         self.text: list[str] = []
         self.tags: list[str] = []
         self.rows: list[list[str]] = []
+        self.scripts: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []  # tag, name, value
         self.feed(text)
         self.close()
         assert self.open == []
@@ -44,17 +53,36 @@ class Page(HTMLParser):
             self.open.append(tag)
         if tag == "tr":
             self.rows.append([])
+        if tag in ("th", "td"):
+            self.rows[-1].append("")
+        self._attributes(tag, attrs)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self._attributes(tag, attrs)
+
+    def _attributes(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
         found = dict(attrs)
-        self.links += [link for name in ("href", "src") if (link := found.get(name))]
+        self.links += [link for name in ("href", "src") if tag == "a" and (link := found.get(name))]
         self.ids += [name for name in [found.get("id")] if name]
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        self.text.append(data)
-        if self.open and self.open[-1] in ("th", "td"):
-            self.rows[-1].append(data)
+        if self.open and self.open[-1] == "script":
+            self.scripts.append(data)
+            return
+        if not self.open or self.open[-1] != "style":
+            self.text.append(data)
+        if {"th", "td"} & set(self.open):
+            self.rows[-1][-1] += data
+
+    @property
+    def data(self) -> Any:
+        """What the scripts draw."""
+        return json.loads(self.scripts[0])
 
 
 def report(runs: Runs, folder: Path) -> dict[str, bytes]:
@@ -93,11 +121,11 @@ def test_a_png_is_seven_inches_at_200_dots(files: tuple[Runs, dict[str, bytes]],
 def test_the_page_parses_and_its_links_lead_somewhere(files: tuple[Runs, dict[str, bytes]]) -> None:
     page = Page(files[1]["index.html"].decode())
     assert page.links
-    for link in page.links:
-        if link.startswith("#"):
-            assert link[1:] in page.ids
-        else:
-            assert link in files[1]  # relative, beside the page
+    for found in page.links:
+        if found.startswith("#"):
+            assert found[1:] in page.ids
+        elif not found.startswith(SERVED):
+            assert found in files[1]  # relative, beside the page
     assert len(set(page.ids)) == len(page.ids)
 
 
@@ -117,16 +145,141 @@ def test_untrained_nets_have_a_report(axes: dict[str, Any], tmp_path: Path) -> N
 def test_names_are_escaped(files: tuple[Runs, dict[str, bytes]]) -> None:
     text = files[1]["index.html"].decode()
     page = Page(text)
-    assert "script" not in page.tags
+    assert page.tags.count("script") == len(page.scripts) == 4  # the numbers and ours
     assert "b" not in page.tags
     assert page.text.count(NASTY) == 1  # the heading; the title has more to it
     assert "&lt;script&gt;" in text
+    assert page.data["runs"][0]["name"] == "<b>run</b> 0"
+    assert not set("<>&\u2028\u2029") & set(page.scripts[0])
 
 
 def test_the_page_needs_nothing_from_elsewhere(files: tuple[Runs, dict[str, bytes]]) -> None:
+    """Nothing is loaded from a network, nor from beside the page: it may be moved alone."""
+    page = Page(files[1]["index.html"].decode())
+    assert not {"img", "link", "iframe", "object", "embed", "base", "form", "source", "audio", "video"} & set(page.tags)
+    for tag, name, value in page.attributes:
+        assert name not in ("src", "srcset", "style", "data", "poster", "ping")
+        assert not name.startswith("on")
+        if name == "href":
+            assert tag == "a" or value.startswith(("#", "data:image/png;base64,"))
+        assert not re.search(r"url\((?!#)", value)
+        assert set(re.findall(r"url\(#([^)]*)\)", value)) <= set(page.ids)
+    (css,) = re.findall(r"<style>(.*?)</style>", files[1]["index.html"].decode(), re.DOTALL)
+    assert "url(" not in css
+    assert "@import" not in css
+
+
+def test_what_a_browser_may_run_is_ours(files: tuple[Runs, dict[str, bytes]]) -> None:
+    page = Page(files[1]["index.html"].decode())
+    ours = [source(name) for name in ("uplot/uPlot.iife.min.js", "report.js", "charts.js")]
+    assert page.scripts[1:] == ours
+    (policy,) = [value for _, name, value in page.attributes if name == "content" and value.startswith("default-src")]
+    hashes = re.search(r"script-src((?: 'sha256-[\w+/=]+')+);", policy)
+    assert hashes
+    assert len(hashes[1].split()) == len(ours)
+    assert policy.startswith("default-src 'none'; img-src data:; script-src 'sha256-")
+    assert "unsafe" not in policy
+
+
+def test_uplot_is_as_it_was_published() -> None:
+    folder = TEMPLATES / "uplot"
+    told = {name: digest for digest, name in (line.split() for line in (folder / "VERSION").read_text().splitlines()[2:])}
+    assert told == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir() if path.name != "VERSION"}
+    assert told["uPlot.iife.min.js"] == "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f"  # of 1.6.32
+    assert told["uPlot.min.css"] == "df630c6a8d6f8eeaff264b50f73ce5b114f646ffd9a0bb74f049b0a00135fa04"
+    assert "uPlot (v1.6.32)" in source("uplot/uPlot.iife.min.js")
+
+
+def test_a_figure_on_the_page_is_the_one_in_its_file(files: tuple[Runs, dict[str, bytes]]) -> None:
+    """All that is drawn, with ids of its own and no style that the policy forbids."""
+    name = "gradient_heatmap"
+    shown = inlined(files[1][f"{name}.svg"].decode(), name, 'a "b" <c>')
+    root, file = ET.fromstring(shown), ET.fromstring(files[1][f"{name}.svg"])
+    assert (root.get("role"), root.get("aria-label")) == ("img", 'a "b" <c>')
+    for tag in ("path", "use", "image", "g", "clipPath"):
+        assert len(list(root.iter(tag))) == len(list(file.iter(f"{{http://www.w3.org/2000/svg}}{tag}"))) > 0
+    ids = [element.get("id") for element in root.iter() if element.get("id")]
+    assert ids
+    assert all(str(found).startswith(f"{name}-") for found in ids)
+    strokes = [element for element in root.iter() if element.get("stroke-width")]
+    assert len(strokes) == sum("stroke-width" in element.get("style", "") for element in file.iter())
+    assert not [element for element in root.iter() if element.get("style") or element.tag in ("style", "metadata")]
+
+
+def test_the_script_is_given_what_was_measured(files: tuple[Runs, dict[str, bytes]]) -> None:
+    runs, written = files
+    data = Page(written["index.html"].decode()).data
+    drawn = [run_id for run_id in runs.runs["run_id"] if run_id in set(runs.curves["run_id"])]
+    assert sorted(run["id"] for run in data["runs"]) == sorted(drawn)
+    assert set(data["labels"]) == set(interactive.CURVES)
+    for run in data["runs"]:
+        curves, layers = (frame[frame["run_id"] == run["id"]] for frame in (runs.curves, runs.layers))
+        for column, (grid, values) in run["curves"].items():
+            known = curves[["step", column]].dropna()
+            assert data["grids"][grid] == known["step"].tolist()  # a dozen steps are not thinned
+            assert values == pytest.approx(known[column].tolist(), rel=1e-3)
+        assert run["steps"] == sorted(set(layers["step"]))
+        for step, profile in zip(run["steps"], run["profiles"], strict=True):
+            assert profile == pytest.approx(layers[layers["step"] == step].sort_values("layer")["log10_grad_norm"].tolist(), abs=6e-4)
+        assert data["theory"][run["theory"]][-1] == 0.0
+        assert len(data["theory"][run["theory"]]) == len(run["profiles"][0])
+
+
+def test_what_is_not_finite_is_null_and_much_is_thinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first and the last step are kept; the budget is all runs' together."""
+    monkeypatch.setattr(interactive, "NUMBERS", 60)
+    monkeypatch.setattr(interactive, "FEWEST_POINTS", 3)
+    runs = runs_of(configs(depth=[3, 6], steps=40))
+    runs.curves.loc[runs.curves["step"] == 0, "loss_train"] = float("inf")
+    runs.layers.loc[(runs.layers["step"] == 40) & (runs.layers["layer"] == 1), "log10_grad_norm"] = float("-inf")
+    data = page_of(runs).data
+    for run in data["runs"]:
+        grid, values = run["curves"]["loss_train"]
+        steps = data["grids"][grid]
+        assert len(steps) == len(values) <= 30
+        assert (steps[0], steps[-1], values[0]) == (0, 40, None)
+        assert (len(run["steps"]), run["steps"][0], run["steps"][-1]) == (6, 0, 40)
+        assert run["profiles"][-1][0] is None
+        assert None not in run["profiles"][-1][1:]
+
+
+@pytest.mark.parametrize(
+    ("uri", "base"),
+    [
+        ("sqlite:////x/mlflow.db", "http://127.0.0.1:5000"),
+        ("", "http://127.0.0.1:5000"),
+        ("http://lab:5001", "http://lab:5001"),
+        ("https://me:hunter2@lab/tracking/?token=hunter2", "https://lab/tracking"),
+        ("http://[hunter2", "http://127.0.0.1:5000"),
+        ("javascript:alert(1)", "http://127.0.0.1:5000"),
+    ],
+)
+def test_runs_lead_to_mlflows_pages(uri: str, base: str) -> None:
+    runs = replace(runs_of(configs(depth=[3, 6])), uri=uri, experiment_id="7")
+    links = page_of(runs).links
+    assert [f"{base}/#/experiments/7/runs/{run_id}" for run_id in runs.runs["run_id"]] == [it for it in links if "/runs/" in it][1:]
+    assert link(runs, str(runs.sweep_id)) in links
+    assert "hunter2" not in render(Study(runs), [])
+
+
+def test_numbers_can_be_sorted(files: tuple[Runs, dict[str, bytes]]) -> None:
+    """Each cell with a number holds it as one; a dash holds none."""
     text = files[1]["index.html"].decode()
-    assert "://" not in text
-    assert "url(" not in text
+    cells = re.findall(r'<td(?: data-number="([^"]*)")?>([^<]*)</td>', text)
+    assert cells
+    losses = [f"{loss:.9g}" for loss in files[0].runs["final_loss"].dropna()]
+    assert set(losses) <= {number for number, _ in cells}
+    assert all((number == "") == (told == "–") for number, told in cells)  # this table has no other words
+
+
+def test_a_page_that_is_watched_is_read_again_until_it_settles(tmp_path: Path) -> None:
+    runs = runs_of(configs(depth=3))
+    page = save_text(tmp_path / "index.html", render(Study(runs), [], refresh=5))
+    assert '<meta http-equiv="refresh" content="5">' in page.read_text()
+    settle(page)
+    assert page.read_text() == render(Study(runs), [])
+    settle(tmp_path / "none.html")
+    assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
 
 
 def test_the_table_lists_all_runs_with_their_numbers(files: tuple[Runs, dict[str, bytes]]) -> None:
@@ -189,6 +342,8 @@ def test_a_picture_that_no_longer_applies_leaves_no_file(tmp_path: Path) -> None
 
 def test_all_runs_failed_is_a_page_still(tmp_path: Path) -> None:
     page = Page(report(runs_of(configs(depth=[3, 5]), failed=(0, 1)), tmp_path)["index.html"].decode())
+    assert page.data == {}
+    assert "charts" not in page.ids
     assert any("2 runs." in text for text in page.text)
     assert len(page.rows) == 3
 

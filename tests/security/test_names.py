@@ -21,7 +21,7 @@ from bpexp.tracking.store import connect, resolve
 from bpexp.verify.study import read
 from tests.report.studies import runs_of
 
-SCRIPT = "<script>document.documentElement.id='ran'</script><img src=x onerror=\"document.documentElement.id='ran'\">"
+SCRIPT = "</script><script>document.documentElement.id='ran'</script><img src=x onerror=\"document.documentElement.id='ran'\">"
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 PATHS = ["../../x", "/etc/x", "a\x00b", "..", ".", "", "x" * 5000, "Ünï/cødé ☃", "con\nfig", "~/x", "C:\\x"]
 
@@ -51,9 +51,11 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_no_file_of_a_report_holds_a_tag(report: Path) -> None:
-    holders = [path.name for path in report.iterdir() if b"<script" in path.read_bytes() or b"<img src=x" in path.read_bytes()]
+    holders = [path.name for path in report.iterdir() if b"<script>document" in path.read_bytes() or b"<img src=x" in path.read_bytes()]
     assert holders == ["runs.csv"]  # which is no page
-    assert "&lt;script&gt;" in (report / "index.html").read_text()
+    text = (report / "index.html").read_text()
+    assert "&lt;script&gt;" in text
+    assert text.count("</script>") == text.count("<script") == 4  # the page's own: its numbers, a library and two scripts
 
 
 def dom(page: Path) -> str:
@@ -76,19 +78,26 @@ def test_a_browser_runs_nothing(report: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["index.html.j2", "verdicts.html.j2"])
-def test_the_style_is_the_one_that_the_policy_allows(name: str) -> None:
+def test_styles_and_scripts_are_those_that_the_policy_allows(name: str) -> None:
     import hashlib
     import re
     from base64 import b64encode
 
-    empty = {"name": "x", "summary": "", "swept": [], "follows": [], "fixed": [], "pictures": [], "rows": [], "sweep_id": "", "experiment_id": ""}
-    text = template(name).render(**empty, studies=[], quick=False, undrawn=[], heads=[])
+    def digests(found: list[str]) -> str:
+        return " ".join(f"'sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in found)
+
+    nothing: dict[str, list[str]] = {key: [] for key in ("swept", "follows", "fixed", "pictures", "rows", "studies", "undrawn", "heads")}
+    text = template(name).render(**nothing, name="x", summary="", sweep=None, experiment_id="", refresh=None, data=None, quick=False)
     policy, style = re.findall(r'content="(default-src.*?)"', text), re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
+    scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
     assert len(policy) == len(style) == 1
-    digest = b64encode(hashlib.sha256(style[0].encode()).digest()).decode()
-    assert policy[0] == f"default-src 'none'; img-src 'self' file:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    images, allowed = ("data:", f"script-src {digests(scripts)}; ") if name == "index.html.j2" else ("'self' file:", "")
+    assert len(scripts) == 3 * (name == "index.html.j2")
+    assert policy[0] == f"default-src 'none'; img-src {images}; {allowed}style-src {digests(style)}; base-uri 'none'; form-action 'none'"
     assert "&" not in style[0]
-    assert not re.search(r"\sstyle=|\son\w+=|<script|https?:", text)
+    rest = re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)
+    assert not re.search(r"\sstyle=|\son\w+=|https?:", rest)
+    assert rest.count("<script") == rest.count('<script type="application/json"') == (name == "index.html.j2")
 
 
 @pytest.mark.parametrize(
