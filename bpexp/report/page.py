@@ -1,4 +1,4 @@
-"""A report's folder: figures as PNG and SVG, some with their numbers as CSV, runs.csv, and index.html, which shows them.
+"""A report's folder: figures as PNG and SVG with their numbers as CSV, runs.csv, and index.html, which shows them.
 
 The page needs nothing but itself: figures, numbers, styles and scripts are in it.  The same runs give the same bytes: no dates, no random ids,
 nothing of the machine.
@@ -23,6 +23,7 @@ from bpexp.cli import refuse
 from bpexp.config import ConfigError, Fault
 from bpexp.report import words
 from bpexp.report.figures import PICTURES, draw
+from bpexp.report.findings import findings
 from bpexp.report.inline import inlined
 from bpexp.report.interactive import interactive
 from bpexp.report.picture import Table, style
@@ -46,7 +47,6 @@ class Shown:
     sentence: str
     notes: tuple[str, ...]
     tables: tuple[Table, ...] = ()
-    csv: bool = False
     drawing: str = ""  # the figure as a part of the page
 
 
@@ -70,11 +70,10 @@ def write(runs: Runs, folder: Path, refresh: int | None = None) -> Iterator[Path
     study, pictures = Study(runs), []
     for entry, picture in draw(study):
         yield from save_figure(picture.figure, folder, entry.name)
-        if picture.numbers is not None:
-            yield _save_table(folder / f"{entry.name}.csv", picture.numbers)
+        yield _save_table(folder / f"{entry.name}.csv", picture.numbers)
         told = (glued(picture.sentence), tuple(map(glued, picture.notes)))
         drawing = inlined((folder / f"{entry.name}.svg").read_text(encoding="utf-8"), entry.name, f"{entry.title}. {told[0]}")
-        pictures.append(Shown(entry.name, entry.title, *told, picture.tables, picture.numbers is not None, drawing))
+        pictures.append(Shown(entry.name, entry.title, *told, picture.tables, drawing))
     for name in {entry.name for entry in PICTURES} - {shown.name for shown in pictures}:
         for ending in (*FORMATS, "csv"):
             (folder / f"{name}.{ending}").unlink(missing_ok=True)
@@ -148,6 +147,7 @@ def render(study: Study, pictures: Sequence[Shown], refresh: int | None = None) 
         swept=_swept(study),
         follows=_followers(study),
         fixed=[(words_of(name), words.value(value)) for name, value in study.fixed.items()],
+        findings=findings(study),
         pictures=pictures,
         heads=heads(study),
         rows=lines(study),
