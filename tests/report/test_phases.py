@@ -142,7 +142,7 @@ def test_without_seeds_the_map_of_outcomes_shows_losses_and_leaves_out_what_dive
     "axes", [{"depth": [6, 8, 12]}, {"depth": [6, 8, 12], "width": [4, 5]}, {"depth": [6, 8, 12], "activation": ["tanh", "relu"]}]
 )
 def test_fewer_than_three_values_make_no_plane(axes: dict[str, Any]) -> None:
-    some = study(depth=[6, 8, 12], **axes)
+    some = study(**axes)
     assert not has_phases(some)
     assert not has_outcome_plane(some)
 
