@@ -176,6 +176,7 @@ def test_a_diverged_run_says_when_and_why() -> None:
 
 def test_a_few_of_many_are_explained() -> None:
     some = with_runs(study(depth=[2, 3, 4, 5, 6, 7]), "outcome", ["stuck"] * 6)
+    assert about(some, "What became").sentences == ("All 6 runs stayed stuck at the plateau of a constant output.",)
     told = [finding for finding in findings(some) if finding.about.startswith("Why")]
     assert [finding.about for finding in told] == ["Why L = 2 is stuck", "Why L = 4 is stuck", "Why L = 7 is stuck"]
     assert told[-1].sentences[-1] == "3 more settings are stuck too."
