@@ -34,10 +34,9 @@ def histogram(f: Array, phi: Activation) -> tuple[Float64s, Ints]:
         return np.full(2, np.nan), np.zeros(BINS, np.int64)
     if np.isfinite(phi.range).all():
         low, high = phi.range
-        values = np.clip(values, low, high)  # a rounding beyond the range is at its end
     places = np.zeros(values.size, np.int64)
     if high > low:
-        places = np.minimum((values - low) / (high - low) * BINS, BINS - 1).astype(np.int64)
+        places = np.minimum((values - low) / (high - low) * BINS, BINS - 1).astype(np.int64)  # towards 0: what a rounding put outside is at the ends
     return np.array([low, high]), np.bincount(places, minlength=BINS)
 
 

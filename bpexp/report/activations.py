@@ -21,7 +21,7 @@ from bpexp.report import words
 from bpexp.report.numbers import of_setting, rows, stacked
 from bpexp.report.over_layers import MARKED_DEPTH, STEPS_SHOWN, extremes, probed_steps, with_layers
 from bpexp.report.picture import WIDTH, Colours, Picture, band, count_axis, legend, over_runs, panels, seeds_note, shown, title, wrapped
-from bpexp.report.selection import Setting, Study, spread, sub_grid
+from bpexp.report.selection import Setting, Study, spread
 
 __all__ = ["activation_histograms", "hidden_saturated", "saturates", "saturation"]
 
@@ -100,7 +100,7 @@ def _saturation_sentence(study: Study, settings: Sequence[Setting]) -> str:
 def activation_histograms(study: Study) -> Picture:
     """The distribution of each hidden layer's activations as a column of colours, at the first and the last step, a row per setting."""
     everyone = [setting for setting in study.settings if len(study.histograms(setting))]
-    settings = sub_grid(everyone, MOST_ROWS)
+    settings = spread(everyone, MOST_ROWS)
     frames = {setting: _ends(study, setting) for setting in settings}
     steps = {setting: sorted(set(frame["step"])) for setting, frame in frames.items()}
     images = {(setting, step): _image(study, setting, frames[setting].query("step == @step")) for setting in settings for step in steps[setting]}

@@ -66,7 +66,9 @@ def _learned(study: Study, kinds: dict[Setting, str]) -> Finding | None:
     counts = {outcome: outcomes.count(outcome) for outcome in ("trained", "stuck", "diverged", "untrained")}
     ways = {"trained": "learned", "stuck": "stayed stuck at the plateau of a constant output", "diverged": "diverged", "untrained": "had no update"}
     told = words.listing(f"{count:,} {ways[outcome]}" for outcome, count in counts.items() if count)
-    head = f"Of {words.count(len(outcomes), 'run')} {told}." if len(outcomes) > 1 else f"The run {next(ways[o] for o in outcomes)}."
+    everyone = words.every(len(outcomes), "run")
+    alike = len(set(outcomes)) == 1
+    head = f"{everyone[0].upper()}{everyone[1:]} {ways[outcomes[0]]}." if alike else f"Of {words.count(len(outcomes), 'run')} {told}."
     trained = [setting for setting, kind in kinds.items() if kind == "trained"]
     return Finding("What became of the runs", (head, *_best(study, trained), *_depths(study, kinds)))
 

@@ -171,7 +171,9 @@ def _ratio_sentence(study: Study, settings: Sequence[Setting]) -> str:
 
 
 def _median(study: Study, setting: Setting, layer: int) -> float:
-    return float(_of_layer(study, setting, layer)["mean"].median())
+    """Over the probed steps of all runs."""
+    frame = study.layers(setting)
+    return float(frame[frame["layer"] == layer][MADE].median())
 
 
 def _share(log10_ratio: float) -> str:

@@ -176,6 +176,7 @@ def test_a_diverged_run_says_when_and_why() -> None:
 
 def test_a_few_of_many_are_explained() -> None:
     some = with_runs(study(depth=[2, 3, 4, 5, 6, 7]), "outcome", ["stuck"] * 6)
+    assert about(some, "What became").sentences == ("All 6 runs stayed stuck at the plateau of a constant output.",)
     told = [finding for finding in findings(some) if finding.about.startswith("Why")]
     assert [finding.about for finding in told] == ["Why L = 2 is stuck", "Why L = 4 is stuck", "Why L = 7 is stuck"]
     assert told[-1].sentences[-1] == "3 more settings are stuck too."
@@ -284,7 +285,7 @@ def test_the_nearest_run_that_learned() -> None:
     frame = some.runs.runs
     good = ((frame["depth"] == 6) & (frame["lr"] == 1.0) & (frame["activation"] != "sigmoid")) | ((frame["depth"] == 5) & (frame["lr"] == 1.0))
     some = with_runs(some, "outcome", np.where(good, "trained", "stuck").tolist())
-    some = with_runs(some, "final_accuracy_test", np.where(frame["activation"] == "relu", 0.75, 0.5).tolist())
+    some = with_runs(some, "final_accuracy_test", np.where(frame["depth"] == 5, 0.9, np.where(frame["activation"] == "relu", 0.75, 0.5)).tolist())
     advice = remedy(some, only(some, depth=6, lr=1.0, activation="sigmoid"), [])
     assert advice is not None
     assert advice.sentence == "The nearest run that learned differs in activation=relu alone and ended at 75 % of the test set."
