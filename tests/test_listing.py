@@ -14,11 +14,11 @@ def ended(number: int) -> Ended:
 def test_columns_are_what_was_swept_and_what_came_of_it() -> None:
     words = [("depth=3", "init=he", "seed=1", "lr=1e-3"), ("depth=3", "init=lecun", "seed=1", "lr=1"), ("depth=3", "seed=1", "lr=inf")]
     table = listing([("a", words[0], ended(0)), ("b", words[1], Ended("", "b", "trained", {})), ("c", words[2], None)], "not started")
-    assert table["columns"] == ["run", "init", "seed", "lr", "outcome", "loss", "accuracy", "decades_per_layer", "run_id"]
+    assert table["columns"] == ["init", "seed", "lr", "outcome", "loss", "accuracy", "decades_per_layer", "run", "run_id"]
     assert table["data"] == [
-        ["a", "he", 1, 0.001, "stuck", 0.5, 0.1, None, "id0"],
-        ["b", "lecun", 1, 1, "trained", None, None, None, None],
-        ["c", None, 1, "inf", "not started", None, None, None, None],
+        ["he", 1, 0.001, "stuck", 0.5, 0.1, None, "a", "id0"],
+        ["lecun", 1, 1, "trained", None, None, None, "b", None],
+        [None, 1, "inf", "not started", None, None, None, "c", None],
     ]
     assert "Infinity" not in json.dumps(table)
 

@@ -18,8 +18,8 @@ SUMMARY = {  # columns: what a summary calls them
 def listing(jobs: Sequence[tuple[str, Sequence[str], Ended | None]], missing: str) -> dict[str, list[object]]:
     """`columns` and `data`, a row per job, in the order of the jobs: (its run's name, its overrides, what became of it).
 
-    The columns are `run`, a column for each key that not all jobs set alike, and for `seed` where it is set, `outcome` (`missing`, where there is no
-    run), `loss`, `accuracy`, `decades_per_layer` (null where a run has none) and `run_id`.
+    The columns are a column for each key that not all jobs set alike, and for `seed` where it is set, `outcome` (`missing`, where there is no run),
+    `loss`, `accuracy`, `decades_per_layer` (null where a run has none), `run` and `run_id`.
     """
     settings = [dict(word.partition("=")[::2] for word in words) for _, words, _ in jobs]
     keys = dict.fromkeys(key for its in settings for key in its)
@@ -28,8 +28,8 @@ def listing(jobs: Sequence[tuple[str, Sequence[str], Ended | None]], missing: st
     for (name, _, run), its in zip(jobs, settings, strict=True):
         summary: Mapping[str, float] = run.summary if run else {}
         told = [summary.get(key) for key in SUMMARY.values()]
-        data.append([name, *(_value(its.get(key)) for key in swept), run.outcome if run else missing, *told, (run.run_id if run else "") or None])
-    return {"columns": ["run", *swept, "outcome", *SUMMARY, "run_id"], "data": data}
+        data.append([*(_value(its.get(key)) for key in swept), run.outcome if run else missing, *told, name, (run.run_id if run else "") or None])
+    return {"columns": [*swept, "outcome", *SUMMARY, "run", "run_id"], "data": data}
 
 
 def _value(text: str | None) -> object:
