@@ -174,10 +174,9 @@ def exit_codes() -> str:
     rows = (
         ("0", "all", "done; runs that diverged are done too: that is an outcome"),
         ("1", "`bpexp`", "a run has failed; a line for each says which and why"),
-        ("1", "`bpexp.report`, `bpexp.report.cures`", "a file could not be written"),
         ("1", "`bpexp.status`", "not all jobs are finished"),
         ("1", "`bpexp.sync`", "something still waits"),
-        ("1", "`bpexp.verify`", "a claim does not hold, or is undecided"),
+        ("1", "`bpexp.verify`", "a claim does not hold or is undecided, or a figure could not be drawn"),
         ("1", "`bpexp.walkthrough`", "a result differs from the core's by more than rounding"),
         (str(REFUSED), "all", "the input is wrong: a line for each fault, nothing has been created"),
         (str(hangup), "`bpexp`", "the terminal was closed"),
