@@ -29,9 +29,8 @@ from tests.security.test_ui import SECONDS, free_port, status
 from tests.sweeps import empty_store
 
 SMALL = {"steps": "steps=5", "width": "width=8"}  # of every net that a command trains, where it says nothing else
-CURES = (
-    """depth=5 lr=0.1 seed=0 steps=1 width=4 hydra.sweeper.tune=null 'hydra.sweeper.variants=["","activation=tanh","norm=batch","optimizer=adam"]'"""
-)
+CURES = """depth=5 lr=0.1 seed=0 steps=1 width=4 hydra.sweeper.tune=null
+'hydra.sweeper.variants=["","activation=tanh","norm=batch","optimizer=adam"]'"""
 
 INSTEAD = {  # what is run in place of a command: the same, but small
     "python -m bpexp.report sweep=depth=10,50,100": "python -m bpexp.report 'sweep=depth=10,50,100 steps=5 width=8'",  # so is its name here
