@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bpexp.report.page import write
+from bpexp.report.page import render, save_text, write
+from bpexp.report.selection import Study
 from bpexp.tracking.reader import Runs
 from tests.report.studies import configs, runs_of
 
@@ -229,6 +230,21 @@ def test_its_scripts_run_in_mlflows_frame(file: Path, page: "Page") -> None:
     frame.locator("#over-layers canvas").wait_for()
     frame.locator("#step").press("End")
     assert frame.locator("#step-told").inner_text() == "step 12"
+
+
+def test_what_was_chosen_outlasts_a_page_that_is_read_again(runs: Runs, tmp_path: Path, page: "Page") -> None:
+    from playwright.sync_api import expect
+
+    file = save_text(tmp_path / "index.html", render(Study(runs), [], refresh=2))
+    page.goto(file.as_uri())
+    page.uncheck("text=all omega >> xpath=preceding-sibling::input")
+    page.locator("#step").press("End")
+    page.fill("#filter", "all")
+    page.evaluate("document.documentElement.lang = 'la'")
+    expect(page.locator("html")).to_have_attribute("lang", "en")  # it has been read again
+    assert page.locator("#step-told").inner_text() == "step 12"
+    assert page.locator("#filter").input_value() == "all"
+    assert [box.is_checked() for box in page.locator("#table input").all()] == [True, True, False]
 
 
 def test_figures_have_a_name_and_are_drawn(report: "Page") -> None:

@@ -145,7 +145,7 @@ def test_untrained_nets_have_a_report(axes: dict[str, Any], tmp_path: Path) -> N
 def test_names_are_escaped(files: tuple[Runs, dict[str, bytes]]) -> None:
     text = files[1]["index.html"].decode()
     page = Page(text)
-    assert page.tags.count("script") == len(page.scripts) == 4  # the numbers and ours
+    assert page.tags.count("script") == len(page.scripts) == 5  # the numbers and ours
     assert "b" not in page.tags
     assert page.text.count(NASTY) == 1  # the heading; the title has more to it
     assert "&lt;script&gt;" in text
@@ -171,7 +171,7 @@ def test_the_page_needs_nothing_from_elsewhere(files: tuple[Runs, dict[str, byte
 
 def test_what_a_browser_may_run_is_ours(files: tuple[Runs, dict[str, bytes]]) -> None:
     page = Page(files[1]["index.html"].decode())
-    ours = [source(name) for name in ("uplot/uPlot.iife.min.js", "report.js", "charts.js")]
+    ours = [source(name) for name in ("uplot/uPlot.iife.min.js", "report.js", "plots.js", "charts.js")]
     assert page.scripts[1:] == ours
     (policy,) = [value for _, name, value in page.attributes if name == "content" and value.startswith("default-src")]
     hashes = re.search(r"script-src((?: 'sha256-[\w+/=]+')+);", policy)

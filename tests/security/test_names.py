@@ -55,7 +55,7 @@ def test_no_file_of_a_report_holds_a_tag(report: Path) -> None:
     assert holders == ["runs.csv"]  # which is no page
     text = (report / "index.html").read_text()
     assert "&lt;script&gt;" in text
-    assert text.count("</script>") == text.count("<script") == 4  # the page's own: its numbers, a library and two scripts
+    assert text.count("</script>") == text.count("<script") == 5  # the page's own: its numbers, a library and three scripts
 
 
 def dom(page: Path) -> str:
@@ -92,7 +92,7 @@ def test_styles_and_scripts_are_those_that_the_policy_allows(name: str) -> None:
     scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
     assert len(policy) == len(style) == 1
     images, allowed = ("data:", f"script-src {digests(scripts)}; ") if name == "index.html.j2" else ("'self' file:", "")
-    assert len(scripts) == 3 * (name == "index.html.j2")
+    assert len(scripts) == 4 * (name == "index.html.j2")
     assert policy[0] == f"default-src 'none'; img-src {images}; {allowed}style-src {digests(style)}; base-uri 'none'; form-action 'none'"
     assert "&" not in style[0]
     rest = re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)

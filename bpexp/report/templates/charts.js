@@ -4,26 +4,10 @@
   /** @typedef {{id: string, name: string, curves: Object<string, [number, (number|null)[]]>, steps: number[], profiles: (number|null)[][],
    *             theory: number|null, plateau: number|null}} Run  as bpexp/report/interactive.py makes it */
   const data = JSON.parse(document.getElementById("data").textContent);
+  const {axis, byKey, draw, hover, number, power, variable} = plots;
   const at = (id) => document.getElementById(id);
-  const MOST_DRAWN = 50, MOST_TOLD = 10, COLOURS = 8, LOG_FROM = 20, FRAME = 180; // FRAME: ms of a step that is played
+  const MOST_DRAWN = 50, COLOURS = 8, LOG_FROM = 20, FRAME = 180; // FRAME: ms of a step that is played
   const DASHES = [[], [7, 4], [2, 3], [9, 3, 2, 3]]; // of lines whose colours are used up
-
-  // ------------------------------------------------------------------------------------------ numbers as text
-
-  const raised = (n) => "10" + String(n).replace("-", "⁻").replace(/\d/g, (digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]);
-
-  /** 0.0831, 61.6, 1,797, 1.2 × 10⁻⁷ */
-  const number = (x, digits = 3) => {
-    const [mantissa, exponent] = x.toExponential(digits - 1).split("e").map(Number);
-    if (x !== 0 && (exponent < -4 || exponent > 6)) return `${String(mantissa).replace("-", "−")} × ${raised(exponent)}`;
-    return x.toLocaleString("en", {maximumSignificantDigits: digits}).replace("-", "−");
-  };
-
-  /** The number whose log10 is x, which may be out of reach of numbers: 10⁻²⁰, 3.2 × 10⁻⁴⁰⁰. */
-  const power = (x) => {
-    const rest = (10 ** (x - Math.floor(x))).toPrecision(2);
-    return Number.isInteger(x) ? raised(x) : x > -3 && x < 3 ? number(10 ** x) : `${Number(rest)} × ${raised(Math.floor(x))}`;
-  };
 
   // ------------------------------------------------------------------------------------------ which runs are drawn
 
@@ -44,8 +28,7 @@
     box.style.accentColor = box.checked ? `var(--c${chosen.get(run) % COLOURS})` : "";
   };
 
-  const colour = (run) => getComputedStyle(document.documentElement).getPropertyValue(`--c${chosen.get(run) % COLOURS}`).trim();
-  const variable = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const colour = (run) => variable(`--c${chosen.get(run) % COLOURS}`);
   const dash = (run) => DASHES[Math.floor(chosen.get(run) / COLOURS) % DASHES.length];
 
   /** A run's name without the words that all have. */
@@ -54,68 +37,6 @@
     const shared = (data.runs ?? []).map(split).reduce((words, name) => words && words.filter((word) => name.includes(word)), data.runs?.length > 1 ? split(data.runs[0]) : []);
     return (run) => split(run).filter((word) => !shared.includes(word)).join(" ") || run.name;
   })();
-
-  // ------------------------------------------------------------------------------------------ what both charts are made of
-
-  /** A box at the cursor: where it is, and the value of each line, the largest first. */
-  const hover = (where, told) => {
-    const box = document.createElement("div");
-    box.className = "hover";
-    box.hidden = true;
-    const fill = (u) => {
-      const {idx, left, top} = u.cursor;
-      const lines = u.series.map((line, place) => ({line, place, value: place && idx != null ? u.data[place][idx] : null}));
-      const values = lines.filter(({line, value}) => value != null && !line.hushed).sort((a, b) => b.value - a.value);
-      box.hidden = !values.length || left < 0;
-      if (box.hidden) return;
-      const near = values.reduce((a, b) => Math.abs(u.valToPos(a.value, "y") - top) <= Math.abs(u.valToPos(b.value, "y") - top) ? a : b);
-      const from = Math.max(0, Math.min(values.indexOf(near) - MOST_TOLD / 2, values.length - MOST_TOLD));
-      const head = Object.assign(document.createElement("strong"), {textContent: where(u.data[0][idx])});
-      box.replaceChildren(head, ...values.slice(from, from + MOST_TOLD).map((each) => {
-        const row = document.createElement("div"), swatch = document.createElement("i"), name = document.createElement("span");
-        row.className = each === near ? "near" : "";
-        swatch.style.background = each.line.stroke(u, each.place);
-        name.textContent = each.line.label;
-        row.append(swatch, name, Object.assign(document.createElement("b"), {textContent: told(each.value)}));
-        return row;
-      }));
-      if (values.length > MOST_TOLD) box.append(Object.assign(document.createElement("small"), {textContent: `and ${values.length - MOST_TOLD} more`}));
-      const {clientWidth: width, clientHeight: height} = u.over;
-      box.style.left = `${Math.max(0, Math.min(left + (left > width / 2 ? -box.offsetWidth - 14 : 14), width - box.offsetWidth))}px`;
-      box.style.top = `${Math.max(0, Math.min(top - box.offsetHeight / 2, height - box.offsetHeight))}px`;
-    };
-    return {hooks: {init: (u) => u.over.append(box), setCursor: fill, setData: fill}};
-  };
-
-  /** Draw a chart anew in its place; with nothing to draw, a line that says so. */
-  const draw = (place, old, options, columns, empty) => {
-    old?.destroy();
-    if (columns.length < 2) {
-      place.replaceChildren(Object.assign(document.createElement("p"), {className: "empty", textContent: empty}));
-      return null;
-    }
-    place.replaceChildren();
-    const size = {width: place.clientWidth, height: place.clientHeight};
-    const fixed = {legend: {show: false}, cursor: {focus: {prox: 24}, y: false, points: {size: 6}}, focus: {alpha: 0.4}, padding: [8, 12, 0, 0]};
-    return new uPlot({...size, ...fixed, ...options}, columns, place);
-  };
-
-  const axis = (label, more) => {
-    const ink = () => variable("--soft"), line = () => variable("--line");
-    const plain = {label, stroke: ink, labelSize: 20, labelFont: "12px system-ui", font: "12px system-ui", labelGap: 2};
-    return {...plain, grid: {stroke: line, width: 1}, ticks: {stroke: line, width: 1, size: 5}, ...more};
-  };
-
-  /** Move the cursor of a chart to the next place at which it has values. */
-  const byKey = (u, event) => {
-    const step = {ArrowLeft: -1, ArrowRight: 1}[event.key];
-    if (!u || !step) return;
-    event.preventDefault();
-    const {min, max} = u.scales.x, x = u.data[0];
-    let idx = u.cursor.left >= 0 && u.cursor.idx != null ? u.cursor.idx + step : step > 0 ? x.findIndex((value) => value >= min) : x.findLastIndex((value) => value <= max);
-    idx = Math.max(0, Math.min(idx, x.length - 1));
-    u.setCursor({left: u.valToPos(x[idx], "x"), top: u.over.clientHeight / 2});
-  };
 
   // ------------------------------------------------------------------------------------------ over the steps
 
@@ -267,6 +188,39 @@
     moveStep();
   };
 
+  // ------------------------------------------------------------------------------------------ what outlasts a page that is read again
+
+  const KEPT = `bpexp ${location.pathname}`;
+  let touched = false; // the choice is a user's
+
+  const keep = () => {
+    if (!document.querySelector("meta[http-equiv=refresh]")) return;
+    const ids = touched ? [...chosen.keys()].map((run) => run.id) : null;
+    const told = {ids, column: column.value, logX: logX.checked, logY: logY.checked, step: steps[slider.value], filter: at("filter").value};
+    try {
+      sessionStorage.setItem(KEPT, JSON.stringify(told));
+    } catch {} // there is none in a sandbox
+  };
+
+  const recall = () => {
+    let told = null;
+    try {
+      told = JSON.parse(sessionStorage.getItem(KEPT));
+    } catch {}
+    if (!told) return;
+    if (told.ids) {
+      touched = true;
+      for (const run of data.runs) choose(run, false);
+      for (const run of data.runs) if (told.ids.includes(run.id)) choose(run, true);
+    }
+    if (told.column in data.labels) column.value = told.column;
+    [logX.checked, logY.checked, at("filter").value] = [told.logX, told.logY, told.filter];
+    at("filter").dispatchEvent(new Event("input"));
+    redraw();
+    slider.value = Math.max(0, steps.findLastIndex((step) => step <= told.step));
+    moveStep();
+  };
+
   // ------------------------------------------------------------------------------------------ all together
 
   const redraw = () => {
@@ -281,6 +235,7 @@
       const box = Object.assign(document.createElement("input"), {type: "checkbox"});
       box.setAttribute("aria-label", `draw ${run.name}`);
       box.addEventListener("change", () => {
+        touched = true;
         choose(run, box.checked);
         redraw();
       });
@@ -289,17 +244,15 @@
     }
     for (const place of data.chosen) choose(data.runs[place], true);
     for (const [name, label] of Object.entries(data.labels)) column.add(new Option(label, name));
-    at("none").addEventListener("click", () => {
+    const only = (ids) => {
+      touched = true;
       for (const run of data.runs) choose(run, false);
+      for (const run of ids.map((id) => known.get(id))) if (run) choose(run, true);
       redraw();
-    });
-    at("all").addEventListener("click", () => {
-      for (const run of data.runs) choose(run, false);
-      const listed = [...at("table").tBodies[0].rows].filter((row) => !row.hidden).map((row) => row.dataset.run);
-      const known = new Map(data.runs.map((run) => [run.id, run]));
-      for (const id of listed) if (known.has(id)) choose(known.get(id), true);
-      redraw();
-    });
+    };
+    const known = new Map(data.runs.map((run) => [run.id, run]));
+    at("none").addEventListener("click", () => only([]));
+    at("all").addEventListener("click", () => only([...at("table").tBodies[0].rows].filter((row) => !row.hidden).map((row) => row.dataset.run)));
     column.addEventListener("change", () => {
       fitScale();
       redraw();
@@ -315,6 +268,8 @@
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
     fitScale();
     redraw();
+    recall();
+    addEventListener("pagehide", keep);
     const fit = () => {
       for (const [chart, place] of [[overSteps, at("over-steps")], [overLayers, at("over-layers")]]) {
         if (chart && place.clientWidth && (chart.width !== place.clientWidth || chart.height !== place.clientHeight)) chart.setSize({width: place.clientWidth, height: place.clientHeight});
