@@ -64,7 +64,7 @@ def dom(page: Path) -> str:
     return subprocess.run(line, capture_output=True, text=True, check=True, timeout=120).stdout
 
 
-@pytest.mark.skipif(BROWSER is None, reason="chromium is not installed")
+@pytest.mark.browser
 def test_a_browser_runs_nothing(report: Path, tmp_path: Path) -> None:
     """Not what names hold, and, were they not escaped, not that either; styles apply, as a width tells."""
     shutil.copytree(report, tmp_path / "report")
