@@ -167,7 +167,7 @@ def luminance(colour: list[float]) -> float:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_words_can_be_read_in_both_schemes(scheme: "str", report: "Page") -> None:
     """WCAG 2.2's contrast of 4.5, of all that has words of its own; charts are drawn in the colours of the scheme."""
-    report.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    report.emulate_media(color_scheme=scheme)
     found = report.evaluate("""() => {
         const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
         const below = (it) => {
