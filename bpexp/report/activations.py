@@ -118,7 +118,8 @@ def activation_histograms(study: Study) -> Picture:
     figure.supxlabel("hidden layer, from the input on")
     figure.supylabel("activation")
     drawn = [ax for ax in axes.ravel() if ax.figure is not None]
-    figure.colorbar(ScalarMappable(norm, MAP), ax=drawn, label="share of the layer's activations", pad=0.02, aspect=30, format=_percent())
+    bar = figure.colorbar(ScalarMappable(norm, MAP), ax=drawn, label="share of the layer's activations", pad=0.02, aspect=30, format=_percent())
+    bar.ax.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))  # whole per cents
     legend(figure, [Line2D([], [], label="beyond: saturated", **BEYOND)] if marked else [])
     return Picture(figure, _spread_sentence(study, everyone), _histogram_notes(study, settings, everyone), numbers=_counts(frames))
 
