@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bpexp.prediction import predict
 from bpexp.report.page import render, save_text, write
 from bpexp.report.selection import Study
-from bpexp.tracking.reader import Runs
+from bpexp.tracking.reader import Runs, configuration
 from tests.report.studies import configs, runs_of
 
 if TYPE_CHECKING:
@@ -68,6 +69,18 @@ def norms(runs: Runs, step: int, layer: int) -> list[float]:
     return sorted(10.0 ** rows["log10_grad_norm"].to_numpy())
 
 
+def predicted(runs: Runs, layer: int) -> list[float]:
+    """Theory's norm in a layer, of each run with records: from the one that was measured in the output layer at step 0."""
+    found = []
+    for run_id in runs.by_run("layers"):
+        row = runs.runs[runs.runs["run_id"] == run_id].iloc[0]
+        prediction = predict(configuration(row.to_dict()))
+        assert prediction
+        line, start = prediction.log10_norm("log10_grad_norm"), runs.by_run("layers")[run_id].query("step == 0").set_index("layer")
+        found.append(10.0 ** float(line[layer - 1] - line[-1] + start["log10_grad_norm"][row["depth"]]))
+    return found
+
+
 def test_a_curve_tells_its_values_under_the_cursor(report: "Page", runs: Runs) -> None:
     place = report.locator("#over-steps .u-over").bounding_box()
     assert place
@@ -90,12 +103,15 @@ def test_the_slider_moves_the_profile(report: "Page", runs: Runs) -> None:
         assert report.locator("#step-told").inner_text() == f"step {step}"
         where, values = told(report, "over-layers")
         assert where == "layer 1"
+        theory = values.pop("theory")
         assert sorted(map(number, values.values())) == pytest.approx(norms(runs, step, 1), rel=0.06)
+        assert number(theory) in [pytest.approx(norm, rel=0.06) for norm in predicted(runs, 1)]
     for _ in range(5):
         chart.press("ArrowRight")
     where, values = told(report, "over-layers")
     assert where == "layer 6"
-    assert set(values) == {"omega"}  # the others have three
+    assert set(values) == {"omega", "theory"}  # the others have three
+    assert number(values["theory"]) == pytest.approx(norms(runs, 0, 6)[0], rel=0.06)
 
 
 def test_the_training_can_be_played(report: "Page") -> None:
@@ -113,7 +129,7 @@ def test_lines_are_drawn_of_the_runs_that_are_chosen(report: "Page") -> None:
     both = report.evaluate(inked)
     report.uncheck("text=all omega >> xpath=preceding-sibling::input")
     report.locator("#over-layers").press("ArrowRight")
-    assert set(told(report, "over-layers")[1]) == {"alpha", HOSTILE}
+    assert set(told(report, "over-layers")[1]) == {"alpha", HOSTILE, "theory"}
     fewer = report.evaluate(inked)
     assert all(a != b for a, b in zip(both, fewer, strict=True))
     report.click("#none")
@@ -122,7 +138,7 @@ def test_lines_are_drawn_of_the_runs_that_are_chosen(report: "Page") -> None:
     report.fill("#filter", "omega")
     report.click("#all")
     report.locator("#over-layers").press("ArrowRight")
-    assert set(told(report, "over-layers")[1]) == {"omega"}
+    assert set(told(report, "over-layers")[1]) == {"omega", "theory"}
 
 
 def test_a_click_or_a_key_on_a_heading_sorts(report: "Page") -> None:
@@ -141,13 +157,13 @@ def test_a_click_or_a_key_on_a_heading_sorts(report: "Page") -> None:
 
 
 def test_numbers_are_sorted_by_their_size(report: "Page") -> None:
-    """Not by their words: 9 comes before 10."""
-    report.evaluate("""[100, 9, -5, 20].forEach((n, place) => {
+    """Not by the words that they are written in."""
+    report.evaluate("""[['1,797', 1797], ['9', 9], ['1.2 × 10⁻⁷', 1.2e-7], ['−0.0831', -0.0831]].forEach(([text, number], place) => {
         const cell = document.querySelectorAll('#table tbody tr')[place].cells[1];
-        cell.textContent = cell.dataset.number = n;
+        [cell.textContent, cell.dataset.number] = [text, number];
     })""")
     report.click("#table thead th:has-text('depth') button")
-    assert column(report, "depth L") == ["-5", "9", "20", "100"]
+    assert column(report, "depth L") == ["−0.0831", "1.2 × 10⁻⁷", "9", "1,797"]
 
 
 def test_the_filter_keeps_lines_that_have_all_words(report: "Page") -> None:

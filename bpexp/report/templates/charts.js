@@ -144,7 +144,7 @@
     tellStep();
     const values = [...runs.flatMap((run) => run.profiles.flat()), ...theory.flatMap(([, line]) => line)].filter((value) => value !== null);
     const low = values.reduce((a, b) => Math.min(a, b), 0), high = values.reduce((a, b) => Math.max(a, b), -Infinity), room = 0.04 * (high - low) || 0.5;
-    const line = (run, more) => ({label: called(run), stroke: () => colour(run), dash: dash(run), width: 1.6, ...more});
+    const line = (run, more) => ({label: called(run), run: run.id, stroke: () => colour(run), dash: dash(run), width: 1.6, ...more});
     overLayers = draw(at("over-layers"), overLayers, {
       scales: {x: {time: false}, y: {range: [low - room, high + room]}},
       axes: [
@@ -154,7 +154,7 @@
       series: [
         {},
         ...runs.map((run) => line(run, {points: {show: run.profiles[0].length <= 12, size: 5}})),
-        ...theory.map(([run]) => line(run, {label: "theory", dash: [3, 4], width: 1, points: {show: false}, hushed: true})),
+        ...theory.map(([run]) => line(run, {label: "theory", dash: [3, 4], width: 1, points: {show: false}, run: null, theoryOf: run.id})),
       ],
       plugins: [hover((layer) => `layer ${layer}`, power)],
     }, runs.length ? profileColumns(runs, theory) : [], "No run with gradient norms is chosen.");

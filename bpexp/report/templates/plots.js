@@ -25,26 +25,29 @@ const plots = (() => {
 
   // ------------------------------------------------------------------------------------------ charts
 
-  /** A box at the cursor: where it is, and the value of each line, the largest first. */
-  const hover = (where, told) => {
+  /** A box at the cursor: where it is, and the value of each line, the largest first; of theory's lines, that of the line which is nearest. */
+  const hover = (where, written) => {
     const box = document.createElement("div");
     box.className = "hover";
     box.hidden = true;
     const fill = (u) => {
       const {idx, left, top} = u.cursor;
       const lines = u.series.map((line, place) => ({line, place, value: place && idx != null ? u.data[place][idx] : null}));
-      const values = lines.filter(({line, value}) => value != null && !line.hushed).sort((a, b) => b.value - a.value);
+      const values = lines.filter(({line, value}) => value != null && !line.theoryOf).sort((a, b) => b.value - a.value);
       box.hidden = !values.length || left < 0;
       if (box.hidden) return;
       const near = values.reduce((a, b) => Math.abs(u.valToPos(a.value, "y") - top) <= Math.abs(u.valToPos(b.value, "y") - top) ? a : b);
       const from = Math.max(0, Math.min(values.indexOf(near) - MOST_TOLD / 2, values.length - MOST_TOLD));
+      const told = values.slice(from, from + MOST_TOLD);
+      const theory = lines.filter(({line, value}) => value != null && line.theoryOf && line.theoryOf === near.line.run);
+      told.splice(told.indexOf(near) + 1, 0, ...theory);
       const head = Object.assign(document.createElement("strong"), {textContent: where(u.data[0][idx])});
-      box.replaceChildren(head, ...values.slice(from, from + MOST_TOLD).map((each) => {
+      box.replaceChildren(head, ...told.map((each) => {
         const row = document.createElement("div"), swatch = document.createElement("i"), name = document.createElement("span");
         row.className = each === near ? "near" : "";
         swatch.style.background = each.line.stroke(u, each.place);
         name.textContent = each.line.label;
-        row.append(swatch, name, Object.assign(document.createElement("b"), {textContent: told(each.value)}));
+        row.append(swatch, name, Object.assign(document.createElement("b"), {textContent: written(each.value)}));
         return row;
       }));
       if (values.length > MOST_TOLD) box.append(Object.assign(document.createElement("small"), {textContent: `and ${values.length - MOST_TOLD} more`}));
