@@ -178,7 +178,7 @@ def test_the_reference_tells_what_is_stored(store: Store) -> None:
     names = told("tracking.md")
     assert {"bpexp.outcome", "bpexp.error", "bpexp.diverged_at", "mlflow.parentRunId"} <= tags_in_the_code() <= names
 
-    prepared, sink = prepare(check(RunConfig(depth=6, width=4, steps=3, bias=True, probes=["q", "spectrum"]))), MlflowSink(store)
+    prepared, sink = prepare(check(RunConfig(depth=6, width=4, steps=3, bias=True, probes=["q", "spectrum", "histogram"]))), MlflowSink(store)
     run(prepared, sink)
     sweep = SweepRun(store, "depth=6", {"depth": "6"}, [Planned(["depth=6"], prepared.fingerprint, "a net")])
     sweep.close("FINISHED", {})

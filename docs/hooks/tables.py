@@ -180,7 +180,7 @@ def exit_codes() -> str:
         ("1", "`bpexp.walkthrough`", "a result differs from the core's by more than rounding"),
         (str(REFUSED), "all", "the input is wrong: a line for each fault, nothing has been created"),
         (str(hangup), "`bpexp`", "the terminal was closed"),
-        (str(INTERRUPTED), "`bpexp`, `bpexp.ui`, `bpexp.verify`", "Ctrl-C"),
+        (str(INTERRUPTED), "`bpexp`, `bpexp.report`, `bpexp.ui`, `bpexp.verify`", "Ctrl-C"),
         (str(TERMINATED), "`bpexp`, `bpexp.ui`, `bpexp.verify`", "SIGTERM"),
     )
     return ruled(("code", "command", "meaning"), rows)

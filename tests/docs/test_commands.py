@@ -4,15 +4,13 @@ A new command is run as it stands; one that takes too long, or needs what is not
 """
 
 import ast
+import json
 import os
 import re
 import shlex
-import subprocess
-import sys
-import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import chdir, suppress
+from contextlib import chdir
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,17 +21,17 @@ import pytest
 
 from bpexp.report import cures
 from tests.bad_input.commands import COMMANDS, attempt
-from tests.cli import ROOT, environment
-from tests.docs.fences import Command, commands, python_blocks
-from tests.security.test_ui import SECONDS, free_port, status
+from tests.cli import ROOT
+from tests.docs.fences import Command, blocks, commands, python_blocks
 from tests.sweeps import empty_store
 
 SMALL = {"steps": "steps=5", "width": "width=8"}  # of every net that a command trains, where it says nothing else
 CURES = """depth=5 lr=0.1 seed=0 steps=1 width=4 hydra.sweeper.tune=null
 'hydra.sweeper.variants=["","activation=tanh","norm=batch","optimizer=adam"]'"""
 
+PAIR = "depth=6,10 seed=0,1 steps=200"
+
 INSTEAD = {  # what is run in place of a command: the same, but small
-    "python -m bpexp.report sweep=depth=10,50,100": "python -m bpexp.report 'sweep=depth=10,50,100 steps=5 width=8'",  # so is its name here
     "python -m bpexp study=cures": f"python -m bpexp study=cures {CURES}",
     "python -m bpexp study=slopes": "python -m bpexp study=slopes depth=6 width=8 seed=0",
 }
@@ -43,6 +41,10 @@ ELSEWHERE = {  # the test, or the script, that runs a command in earnest, and wo
     "python -m bpexp.verify": (".ci/run", "python -m bpexp.verify --quick"),
     "python -m bpexp.verify --quick": (".ci/run", "python -m bpexp.verify --quick"),
     "python -m bpexp.verify mine --config-dir claims": ("tests/verify/test_command.py", 'add(folder, "mine", example())'),
+    "python -m bpexp.ui": ("tests/security/test_ui.py", '"-m", "bpexp.ui"'),
+    "python -m bpexp.report sweep=depth=10,50,100": ("tests/report/test_command.py", 'command(folder, f"sweep={NAME}")'),
+    f"python -m bpexp.report sweep={PAIR},{PAIR} activation=tanh": ("tests/report/test_comparison.py", 'main(["sweep=width=6 depth=3,4,width='),
+    "eval $(python -m bpexp -sc install=bash)": ("tests/test_completion.py", 'eval "$(python -m bpexp -sc install=bash)"'),
 }
 
 ALL = commands()
@@ -79,25 +81,6 @@ def run(folder: Path, module: str, words: tuple[str, ...]) -> None:
     assert done.code in (None, 0), done
     assert "Traceback" not in done.out + done.err
     assert "failed" not in done.err
-
-
-def serve(folder: Path, _module: str, words: tuple[str, ...]) -> None:
-    """Start the server, ask for its page, end it."""
-    port = free_port()
-    line = [sys.executable, "-m", "bpexp.ui", *words, f"port={port}"]
-    process = subprocess.Popen(line, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    try:
-        assert process.stdout is not None
-        assert f"http://127.0.0.1:{port}/" in process.stdout.readline()
-        end, answer = time.monotonic() + SECONDS, 0
-        while answer != 200 and time.monotonic() < end and process.poll() is None:
-            with suppress(OSError):
-                answer = status(port, f"127.0.0.1:{port}")
-            time.sleep(0.2)
-        assert answer == 200
-    finally:
-        process.terminate()
-        process.communicate()
 
 
 # ---------------------------------------------------------------------------------------------- what is looked at
@@ -154,7 +137,6 @@ LOOKED_AT: Mapping[tuple[str, ...], Callable[[tuple[str, ...]], None]] = {  # by
     (".ci/run",): look_at_ci,
     (".",): look_at_activation,
 }
-RUNS: Mapping[str, Callable[[Path, str, tuple[str, ...]], None]] = {"bpexp.ui": serve, **dict.fromkeys([*COMMANDS, "bpexp.report.cures"], run)}
 
 
 @pytest.mark.parametrize("command", [command for command in ALL if RUN.get(command.line) is command], ids=str)
@@ -166,7 +148,7 @@ def test_command(command: Command, folder: Path) -> None:
             look(words[len(start) :])
             return
     assert words[:2] == ("python", "-m"), f"{command.line}: no test knows how to try this; give it an entry in a table here"
-    RUNS[words[2]](folder, words[2], words[3:])
+    run(folder, words[2], words[3:])
 
 
 def test_no_entry_of_a_table_is_left_over() -> None:
@@ -191,3 +173,11 @@ def test_python(page: str, folder: Path) -> None:
             exec(compile(text, page, "exec"), names)
             for expression, value in re.findall(r"^(\S.*?)  # ('[^']*'|[\d.]+)$", text, re.MULTILINE):
                 assert eval(expression, names) == ast.literal_eval(value), expression
+
+
+def test_rows_of_ones_own_are_those_that_the_notebook_runs() -> None:
+    """The page's file, which is not run here: its rows would stay in the tables of all tests."""
+    page, notebook = ROOT / "docs/how-to/activation.md", json.loads((ROOT / "examples/03-your-own.ipynb").read_text())
+    (source,) = (text for cell in notebook["cells"] if (text := "".join(cell["source"])).startswith("%%writefile my_rows.py\n"))
+    parts = [block.text.strip() for block in blocks(page) if block.language == "py"]
+    assert "\n\n\n".join(parts) == source.partition("\n")[2].strip()
