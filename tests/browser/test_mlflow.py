@@ -13,6 +13,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from tests.bad_input.commands import attempt
 from tests.cli import environment, inside
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 WORDS = ("-m", "depth=3,100", "lr=0.1,1e9", "width=16", "steps=40", "batch_size=8", "activation=relu", "output=linear", "init=he")
-REPORT = "<html><body><h1>The report</h1><script>document.body.append('drawn by its script')</script></body></html>"
 PATIENCE = 30.0  # seconds
 
 
@@ -56,10 +56,9 @@ def pages(browser: "Browser", tmp_path_factory: pytest.TempPathFactory) -> Itera
         port = int(free.getsockname()[1])
     page = browser.new_page(viewport={"width": 1700, "height": 1000})
     page.set_default_timeout(1000 * PATIENCE)
+    page.add_init_script("localStorage.clear()")  # as one opens it for the first time
     pages = Pages(page, folder, port)
-    (folder / "report").mkdir()
-    (folder / "report" / "index.html").write_text(REPORT)
-    MlflowClient(f"sqlite:///{folder}/mlflow.db").log_artifacts(pages.parent.info.run_id, str(folder / "report"), "report")
+    assert attempt(folder, command="bpexp.report", seconds=240).code == 0
     line = [sys.executable, "-m", "bpexp.ui", f"port={port}"]
     with subprocess.Popen(line, cwd=folder, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         try:
@@ -93,6 +92,24 @@ def test_runs_are_found_by_their_outcome(pages: Pages) -> None:
     assert pages.page.get_by_role("row").get_by_text("depth=3 width=16 lr=0.1", exact=True).count() == 0
 
 
+def test_runs_are_compared_and_grouped_by_seed(pages: Pages) -> None:
+    pages.show(None, until=str(pages.parent.info.run_name))
+    search = pages.page.get_by_test_id("search-box")
+    search.fill("params.depth = '3'")
+    search.press("Enter")
+    pages.page.get_by_text("3 matching runs").wait_for()  # two and their sweep
+    pages.page.get_by_role("gridcell").get_by_role("button").first.click()  # opens the sweep
+    boxes = pages.page.locator("[role=row] input[type=checkbox]:visible")
+    for number in (2, 3):  # the first one chooses all, the second the sweep
+        boxes.nth(number).click()
+    pages.page.get_by_role("button", name="Compare", exact=True).first.click()
+    pages.text("Comparing 2 Runs from 1 Experiment").wait_for()
+    pages.show(None, until=str(pages.parent.info.run_name))
+    pages.page.get_by_role("button", name="Group by").first.click()
+    pages.page.get_by_role("menuitemcheckbox", name="seed", exact=True).click()
+    pages.text("Group: 0").wait_for()
+
+
 def test_a_sweeps_page_has_its_note_and_its_runs(pages: Pages) -> None:
     pages.show(pages.parent, until="Child runs")
     for name, run in pages.runs.items():
@@ -116,8 +133,8 @@ def test_a_sweeps_table_is_shown_as_one(pages: Pages) -> None:
 def test_a_report_is_shown_with_its_script(pages: Pages) -> None:
     pages.show(pages.parent, "/artifacts/report/index.html", until="Artifacts")
     shown = pages.page.frame_locator("iframe").locator("body")
-    shown.get_by_text("drawn by its script").wait_for()
-    assert shown.locator("h1").inner_text() == "The report"
+    shown.locator("canvas").first.wait_for()  # a chart, which its script has drawn
+    assert shown.locator("h1").inner_text() == pages.parent.info.run_name
 
 
 def test_the_charts_of_100_layers_open_soon_and_a_search_leaves_the_profiles(pages: Pages) -> None:
