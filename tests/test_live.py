@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -20,10 +21,11 @@ import pytest
 from bpexp.config import RunConfig
 from bpexp.experiment import NullSink, prepare, run_stack
 from bpexp.sweep import live
-from bpexp.sweep.carry import Outcome
+from bpexp.sweep.carry import Job, Outcome, Where
 from bpexp.sweep.news import News, Profile, Reporter, binned
 from bpexp.sweep.view import Expected, View
 from bpexp.sweep.worker import _teller
+from bpexp.sweep.workers import Processes
 from bpexp.tracking.notes import Ended
 from tests.cli import environment
 from tests.sweeps import Sweeps
@@ -175,6 +177,30 @@ def in_a_terminal(folder: Path, *words: str, width: int = 90, height: int = 20) 
             process.kill()
             os.close(ours)
     return b"".join(pieces).decode()
+
+
+def _too_late(*_: object) -> None:
+    raise TimeoutError
+
+
+def test_a_process_that_dies_while_a_terminal_is_drawn_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both of its ends are ready at once, and those of the process in its place have the same numbers."""
+    ours, theirs = pty.openpty()
+    monkeypatch.setenv("TERM", "xterm-256color")
+    with os.fdopen(ours, "rb"), os.fdopen(theirs, "w", encoding="utf-8") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        workers = Processes(1)
+        workers.workers[0].process.kill()
+        workers.workers[0].process.wait()
+        before = signal.signal(signal.SIGALRM, _too_late)
+        signal.alarm(60)
+        try:
+            *_, (done,) = workers.run([[Job(0, RunConfig())]], Where("nowhere://", tmp_path), lambda _: None, lambda _: None)
+        finally:
+            signal.alarm(0)
+            signal.signal(signal.SIGALRM, before)
+            workers.stop(gently=False)
+    assert "nowhere" in done.failure
 
 
 SWEEP = ("-m", "depth=6", "lr=0.1,1", "seed=0,1", "width=16", "steps=2500", "hydra.launcher.max_runs=2", "hydra.launcher.n_jobs=2")

@@ -15,6 +15,7 @@ from bpexp.report.picture import over_runs
 from bpexp.report.recipes import typed_changes
 from bpexp.report.selection import Setting, Study
 from bpexp.report.updates import MADE
+from bpexp.tracking.reader import configuration
 
 __all__ = ["Remedy", "command", "remedy"]
 
@@ -59,7 +60,7 @@ def command(config: RunConfig, sweep: Mapping[str, Sequence[object]] | None = No
 
 
 def _typed(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
 def _changed(config: RunConfig, changes: Mapping[str, object], without: str = "") -> RunConfig | None:
@@ -75,24 +76,24 @@ def _changed(config: RunConfig, changes: Mapping[str, object], without: str = ""
 
 
 def _neighbour(study: Study, config: RunConfig) -> Remedy | None:
-    """The trained run of the same depth that differs in the fewest keys; the learning rate counts as one of them."""
-    names = [name for name in study.columns if name not in NO_PART]
-    here = {name: value for name, value in untracked(config).items() if name in names}
-    drawn = {run_id: other for other in study.settings for run_id in other.runs}
-    learned = study.frame[(study.frame["outcome"] == "trained") & (study.frame["depth"] == config.depth) & study.frame.index.isin(drawn)]
+    """The trained run of the same depth and data that differs in the fewest keys; the learning rate counts as one of them."""
+    here = {name: value for name, value in untracked(config).items() if name not in NO_PART}
+    defaults = untracked(RunConfig())
+    learned = study.frame[(study.frame["outcome"] == "trained") & (study.frame["depth"] == config.depth)]
     found = []
     for run_id, row in learned.iterrows():
-        there = {name: words.plain(row[name]) for name in names}
-        score = words.plain(row.get("final_accuracy_test", np.nan))
-        found.append((len(changes := typed_changes(there, here)), -(score or 0.0), str(run_id), changes))
-    found = [some for some in found if some[0] > 0]
+        told = {name: words.plain(row.get(name)) for name in here}
+        there = {name: defaults[name] if value is None and here[name] is not None else value for name, value in told.items()}  # of older versions
+        changes, score = typed_changes(there, here), words.plain(row.get("final_accuracy_test"))
+        if changes and all(there[name] == here[name] for name in here if name.startswith("data.")):
+            found.append((len(changes), -(score or 0.0), str(run_id), changes))
     if not found:
         return None
     count, score, run_id, changes = min(found)
     reached = f" and ended at {words.percent(-score)} of the test set" if score else ""
     differs = f"{words.count(count, 'key')}, {words.listing(changes)}," if count > 1 else f"{changes[0]} alone"
     sentence = f"The nearest run that learned differs in {differs}{reached}."
-    return Remedy(sentence, command(study.config(drawn[run_id])))
+    return Remedy(sentence, command(configuration(study.frame.loc[run_id].to_dict())))
 
 
 # ---------------------------------------------------------------------------------------------- a gradient that is kept
@@ -116,8 +117,9 @@ def _kept_by_theory(config: RunConfig) -> Remedy | None:
     if abs(decades) > min(KEPT, abs(now) / 2.0):
         return None
     loses = f"{'loses' if decades > 0 else 'gains'} {words.decades(decades)}"
+    now_told = words.decades(now) if now * decades > 0 else f"the {words.decades(now)} that it {'loses' if now > 0 else 'gains'} now"
     sentence = (
-        f"With {told} the gradient {loses} from layer {config.depth} back to layer 1 by theory, in place of {words.decades(now)}. "
+        f"With {told} the gradient {loses} from layer {config.depth} back to layer 1 by theory, in place of {now_told}. "
         f"A gradient that arrives asks for smaller steps: the command tries the learning rate as it is and a tenth of it."
     )
     return Remedy(sentence, command(other, {"lr": [config.lr, _round(LESS * config.lr)]}))
@@ -155,7 +157,8 @@ def _another_rate(study: Study, setting: Setting, config: RunConfig, kinds: Coll
     astray = bool({"too large", "saturated", "exploding"} & set(kinds)) or "diverged" in study.outcomes(setting)
     if largest is None or not (astray or "slow" in kinds):
         longer = _changed(config, {"steps": max(1, round(MORE * config.steps))})
-        told = "None of the usual causes is to be seen: more steps would tell whether the net is slow or stuck."
+        head = "More" if kinds else "None of the usual causes is to be seen: more"
+        told = f"{head} steps would tell whether the net is slow or stuck."
         return None if longer is None else Remedy(told, command(longer))
     wanted = _round(config.lr * 10.0 ** (GOOD_STEP - largest))
     lr = min(wanted, _round(LESS * config.lr)) if astray else max(wanted, _round(MORE * config.lr))

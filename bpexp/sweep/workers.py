@@ -112,10 +112,13 @@ class Worker:
             self.errors = None
 
     def close(self) -> None:
-        """When the process has ended: print what is left."""
+        """When the process has ended: print what is left; what its own children, if any are left, may still say is not waited for."""
         self.connection.close()
         while self.errors is not None and wait([self.errors], 0):
             self.pass_on()
+        if self.errors is not None:
+            os.close(self.errors)
+            self.errors = None
 
     def hand(self, stack: Stack, where: Where) -> None:
         self.stack = stack
@@ -143,10 +146,12 @@ class Processes:
                     for job in stack.jobs:
                         begin(job)
                     worker.hand(stack, where)
-            for end in wait([end for worker in self.workers for end in worker.ends]):
-                worker = next(it for it in self.workers if end in it.ends)
+            ends = {end: worker for worker in self.workers for end in worker.ends}
+            for end in wait(list(ends)):
+                worker = ends[end]
                 if end is not worker.connection:
-                    worker.pass_on()
+                    if worker.errors is not None:  # else it has just been buried; another's files may have the numbers of its own by now
+                        worker.pass_on()
                     continue
                 try:
                     said = worker.connection.recv()

@@ -13,11 +13,12 @@ from bpexp.report.figures import PICTURES
 from bpexp.report.page import folder_name
 from bpexp.report.paired import differences
 from bpexp.report.picture import style
+from bpexp.report.remedies import remedy
 from bpexp.report.selection import Study
 from bpexp.tracking.compared import compared, load, parts_of
 from bpexp.tracking.reader import NoRunsError, Origin, Runs, load_runs
 from bpexp.tracking.store import Store, connect, resolve
-from tests.report.studies import configs, runs_of
+from tests.report.studies import configs, only, runs_of, with_runs
 from tests.report.test_command import filled
 
 
@@ -107,6 +108,20 @@ def test_every_picture_of_compared_sweeps_is_drawn(pair: Study) -> None:
     for entry in applying:
         with style():
             assert entry.function(pair).sentence.endswith(".")
+
+
+def test_the_nearest_run_that_learned_may_be_of_another_sweep(pair: Study) -> None:
+    """The one that learned, not the first of its setting."""
+    learned = (pair.runs.runs["sweep"] == "second") & (pair.runs.runs["activation"] == "tanh") & (pair.runs.runs["seed"] == 2)
+    some = with_runs(pair, "outcome", np.where(learned, "trained", "stuck").tolist())
+    advice = remedy(some, only(some, sweep="first", depth=5, activation="sigmoid"), [])
+    assert advice is not None
+    assert advice.sentence.startswith("The nearest run that learned differs in activation=tanh alone")
+    assert "seed=2" in advice.command.split()
+    other = with_runs(some, "data.seed", np.where(learned, 1, 0).tolist())
+    advice = remedy(other, only(other, sweep="first", depth=5, activation="sigmoid"), [])
+    assert advice is not None
+    assert "steps=120" in advice.command.split()  # runs with other data say nothing
 
 
 def test_the_folder_names_all_sweeps(pair: Study) -> None:
