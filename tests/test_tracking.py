@@ -16,6 +16,7 @@ from bpexp.config import ConfigError, DataConfig, RunConfig, TrackingConfig, asi
 from bpexp.core.records import Records
 from bpexp.experiment import NullSink, Run, prepare, run
 from bpexp.tracking.backend import Client
+from bpexp.tracking.kept import REPORT
 from bpexp.tracking.parent import Planned, SweepRun
 from bpexp.tracking.points import LOSS_POINTS, Points
 from bpexp.tracking.reader import FRAMES, NoRunsError, load_runs
@@ -189,6 +190,7 @@ def test_the_reference_tells_what_is_stored(store: Store) -> None:
     assert {"grad_norm/layer_N", "profile/log10_delta_norm/step_N", "summary/step_seconds"} <= numberless(net.data.metrics) <= numberless(names)
     files = {item.path for it in (net, parent) for item in store.client.list_artifacts(it.info.run_id)}
     assert files == {name for name in names if re.fullmatch(r"\w+\.(yaml|parquet|npz|json)", name)}
+    assert f"{REPORT}/" in names
 
     rows = load_runs(str(sink.run_id), store.uri, frames=()).runs
     assert set(rows.columns) <= told("frames.md") | set(keys(RunConfig)) | {name.removeprefix("summary/") for name in names}

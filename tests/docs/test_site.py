@@ -16,8 +16,10 @@ from bpexp.config import RunConfig, blanks, keys, written
 from bpexp.core.network import Affine
 from bpexp.core.paths import count_multiplications
 from bpexp.core.probes import CHOSEN, PROBES
+from bpexp.plugins import VARIABLE
 from bpexp.tracking.reader import FRAMES
 from tests.cli import ROOT
+from tests.docs.names import told
 
 LOADED = {("script", "src"), ("img", "src"), ("link", "href"), ("iframe", "src"), ("source", "src"), ("source", "srcset"), ("object", "data")}
 COMMANDS = {"report", "report.cures", "status", "sync", "theory", "ui", "verify", "walkthrough"}
@@ -108,15 +110,16 @@ def test_every_command_is_in_the_reference(site: Path) -> None:
     found = page(site / "reference/commands.html")
     assert {f"python-m-bpexp{name and '.'}{name}".replace(".", "") for name in {"", *COMMANDS}} <= {it.replace(".", "") for it in found.ids}
     assert {"bpexp.status-sweep", "bpexp.ui-port", "bpexp.walkthrough-sizes", "bpexp.verify.__main__-jobs"} <= found.ids
+    assert VARIABLE in told("commands.md")
 
 
 def test_every_column_of_the_frames_is_told(site: Path) -> None:
     found = page(site / "reference/frames.html")
     assert {probe.column for probe in PROBES.values()} <= found.ids
     parts = dict(re.findall(r'<h2 id="(\w+)">(.*?)(?=<h2|</article>)', (site / "reference/frames.html").read_text(), re.DOTALL))
-    told = {name: set(re.findall(r"<code[^>]*>(\w+)</code>", text)) for name, text in parts.items()}
-    assert {name: missing for name, columns in FRAMES.items() if (missing := set(columns) - told[name])} == {}
-    assert set(CHOSEN) <= set.union(*told.values())
+    named = {name: set(re.findall(r"<code[^>]*>(\w+)</code>", text)) for name, text in parts.items()}
+    assert {name: missing for name, columns in FRAMES.items() if (missing := set(columns) - named[name])} == {}
+    assert set(CHOSEN) <= set.union(*named.values())
 
 
 # ---------------------------------------------------------------------------------------------- code and formulas
