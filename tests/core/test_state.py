@@ -273,7 +273,7 @@ def test_a_state_has_no_more_than_it_needs() -> None:
         size = sum(array.nbytes for array in training.state(0).values())
         assert weights + compared * neurons < size < weights + compared * neurons + 32_000
     assert {name.partition("/")[0] for name in training.state(2)} == {  # of a run that is over
-        *("last_step", "diverged_at", "ended_at", "generator", "loss_train", "parameters", "spectra"),
+        *("last_step", "diverged_at", "ended_at", "generator", "loss_train", "parameters", "spectra", "histograms"),
         *training.evaluated,
         *training.layers,
         *training.chosen.layers,
