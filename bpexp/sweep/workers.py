@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
-from typing import Protocol
+from typing import Any, Protocol
 
 from bpexp.experiment import prepare
 from bpexp.sweep.carry import Job, Outcome, Tell, Where, carry_out, give_up
@@ -140,22 +140,9 @@ class Processes:
     def run(self, stacks: Iterable[Sequence[Job]], where: Where, begin: Begin, news: Tell) -> Iterator[list[Outcome]]:
         queue = deque(Stack(jobs) for jobs in stacks)
         while queue or any(worker.stack for worker in self.workers):
-            for worker in self.workers:
-                if queue and worker.ready and worker.stack is None:
-                    stack = queue.popleft()
-                    for job in stack.jobs:
-                        begin(job)
-                    worker.hand(stack, where)
-            ends = {end: worker for worker in self.workers for end in worker.ends}
-            for end in wait(list(ends)):
-                worker = ends[end]
-                if end is not worker.connection:
-                    if worker.errors is not None:  # else it has just been buried; another's files may have the numbers of its own by now
-                        worker.pass_on()
-                    continue
-                try:
-                    said = worker.connection.recv()
-                except (EOFError, OSError):
+            self._hand_out(queue, where, begin)
+            for worker, said in self._heard():
+                if said is None:
                     yield self._bury(worker, queue, where)
                     continue
                 self.starts = 0
@@ -166,6 +153,28 @@ class Processes:
                 else:
                     worker.stack = None
                     yield said
+
+    def _hand_out(self, queue: deque[Stack], where: Where, begin: Begin) -> None:
+        for worker in self.workers:
+            if queue and worker.ready and worker.stack is None:
+                stack = queue.popleft()
+                for job in stack.jobs:
+                    begin(job)
+                worker.hand(stack, where)
+
+    def _heard(self) -> Iterator[tuple[Worker, Any]]:
+        """What workers tell next, None for one that has died; what they write to their standard error is passed on."""
+        ends: dict[object, Worker] = {end: worker for worker in self.workers for end in worker.ends}
+        for end in wait([end for worker in self.workers for end in worker.ends]):
+            worker = ends[end]
+            if end is worker.connection:
+                try:
+                    said = worker.connection.recv()
+                except (EOFError, OSError):
+                    said = None
+                yield worker, said
+            elif worker.errors is not None:  # else it has just been buried; another's files may have the numbers of its own by now
+                worker.pass_on()
 
     def stop(self, *, gently: bool) -> None:
         for worker in self.workers:
