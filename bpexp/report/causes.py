@@ -102,10 +102,12 @@ def _saturated(study: Study, setting: Setting) -> str:
     last = _by_layer(study, setting, SATURATED, steps[-1])
     full = [int(layer) for layer in last.index[last >= ALL]]
     if full:
-        since = next(step for step in steps if _by_layer(study, setting, SATURATED, step).get(full[0], 0.0) >= ALL)
+        apart = [step for step in steps if not (_by_layer(study, setting, SATURATED, step).reindex(full) >= ALL).all()]
+        since = next(step for step in steps if step > max(apart, default=-1))
         which = "the output layer" if full == [depth] else f"layer {full[0]}" if len(full) == 1 else f"{len(full)} of {depth} layers"
         start = "before training already" if since == 0 else f"from step {since:,} on, of those that were probed"
-        return f"No gradient passes {which}: all activations there are saturated, {start}."
+        share = "all" if (last[full] == 1.0).all() else "nearly all"
+        return f"Hardly any gradient passes {which}: {share} activations there are saturated, {start}."
     hidden = last[last.index < depth]
     bounded = np.isfinite(ACTIVATIONS[study.config(setting).activation].range).all()
     if not bounded or not hidden.mean() > MANY:
@@ -124,7 +126,8 @@ def _unmoved(study: Study, setting: Setting) -> str:
     if still.empty:
         return ""
     first, last = still.index.min(), still.index.max()
-    layers = f"layer {first}" if first == last else f"layers {first} {'and' if last == first + 1 else 'to'} {last}"
+    between = last - first + 1 == len(still)  # else others between them have changed
+    layers = f"layer {first}" if first == last else f"layers {first} {'and' if last == first + 1 else 'to'} {last}" if between else f"{len(still)} layers"
     asked = f"at most {words.ten_to(float(still[ASKED].max()))} of their norm"
     unit = f"the unit roundoff of {dtype} is {words.ten_to(roundoff(dtype))}"
     return f"In {layers} of {depth} no weight changed at any probed step: the steps asked for were {asked}, and {unit}."

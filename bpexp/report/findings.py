@@ -70,7 +70,7 @@ def _learned(study: Study, kinds: dict[Setting, str]) -> Finding | None:
     alike = len(set(outcomes)) == 1
     head = f"{everyone[0].upper()}{everyone[1:]} {ways[outcomes[0]]}." if alike else f"Of {words.count(len(outcomes), 'run')} {told}."
     trained = [setting for setting, kind in kinds.items() if kind == "trained"]
-    return Finding("What became of the runs", (head, *_best(study, trained), *_depths(study, kinds)))
+    return Finding("What became of the runs", (head, *_best(study, trained), *_depths(study)))
 
 
 def _best(study: Study, trained: Sequence[Setting]) -> list[str]:
@@ -79,15 +79,18 @@ def _best(study: Study, trained: Sequence[Setting]) -> list[str]:
     if not scores:
         return []
     best = max(scores, key=scores.__getitem__)
-    where = f", with {best.text()}" if len(study.settings) > 1 else ""
-    return [f"{'The best' if where else 'It'} ends at {words.percent(scores[best])} of the test set{where}."]
+    end = f"{words.percent(scores[best])} of the test set"
+    if len(study.settings) > 1:
+        return [f"The best ends at {end}, with {best.text()}."]
+    return [f"It ends at {end}." if len(best.runs) == 1 else f"On average they end at {end}."]
 
 
-def _depths(study: Study, kinds: dict[Setting, str]) -> list[str]:
-    """Where learning ends along the depth, if it does."""
+def _depths(study: Study) -> list[str]:
+    """Where learning ends along the depth, if it does; of depths at which some run was trained."""
     by_depth: dict[int, set[str]] = {}
-    for setting, kind in kinds.items():
-        by_depth.setdefault(study.depth(setting), set()).add(kind)
+    for setting in study.settings:
+        by_depth.setdefault(study.depth(setting), set()).update(study.outcomes(setting))
+    by_depth = {depth: found for depth, found in by_depth.items() if found - {"untrained"}}
     learned = [depth for depth, found in by_depth.items() if "trained" in found]
     beyond = [depth for depth in by_depth if depth > max(learned, default=0)]
     if not learned or not beyond:

@@ -50,6 +50,18 @@ def test_runs_are_counted_and_the_best_is_named() -> None:
     )
 
 
+def test_a_depth_at_which_some_run_learned_is_one_at_which_nets_learn() -> None:
+    some = with_runs(study(depth=[3, 5, 6], seed=[0, 1, 2]), "outcome", [*["trained"] * 4, *["stuck"] * 2, *["untrained"] * 3])
+    assert not [sentence for sentence in about(some, "What became").sentences if "deepest" in sentence]
+    alone = with_runs(study(depth=3, seed=[0, 1, 2]), "outcome", ["trained"] * 3)
+    assert about(alone, "What became").sentences[1].startswith("On average they end at ")
+
+
+def test_weights_between_layers_that_never_change_are_not_told_to_be_still() -> None:
+    some = with_layers(study(depth=5), "log10_update_made", lambda _step, layer, _depth: -np.inf if layer in (1, 4) else -3.0)
+    assert kinds(some)["unmoved"].startswith("In 2 layers of 5 no weight changed")
+
+
 def test_a_lone_trained_net_needs_no_reasons() -> None:
     (config,) = configs(depth=3, lr=3.0, steps=300)
     some = Study(runs_of([config]))
@@ -140,9 +152,13 @@ def test_an_exploding_net_has_theorys_reason() -> None:
 def test_layers_that_let_nothing_pass() -> None:
     original = study(depth=5, activation="relu")
     dead = with_layers(original, "saturated", lambda step, layer, _depth: 1.0 if layer == 2 and step >= 3 else 0.5)
-    assert kinds(dead)["saturated"] == "No gradient passes layer 2: all activations there are saturated, from step 3 on, of those that were probed."
+    assert kinds(dead)["saturated"] == "Hardly any gradient passes layer 2: all activations there are saturated, from step 3 on, of those that were probed."
     output = with_layers(original, "saturated", lambda _step, layer, depth: float(layer == depth))
-    assert kinds(output)["saturated"] == "No gradient passes the output layer: all activations there are saturated, before training already."
+    assert kinds(output)["saturated"] == "Hardly any gradient passes the output layer: all activations there are saturated, before training already."
+    later = with_layers(original, "saturated", lambda step, layer, _depth: 0.995 if layer == 2 or (layer == 3 and step >= 3) else 0.5)
+    assert kinds(later)["saturated"] == (
+        "Hardly any gradient passes 2 of 5 layers: nearly all activations there are saturated, from step 3 on, of those that were probed."
+    )
     assert "saturated" not in kinds(with_layers(original, "saturated", lambda *_: 0.6))  # relus are off half of the time
     bounded = with_layers(study(depth=5), "saturated", lambda step, layer, depth: 0.0 if layer == depth else 0.6 if step else 0.25)
     assert kinds(bounded)["saturated"] == "Of the hidden activations 60 % are saturated at step 12 (25 % at step 0)."
