@@ -126,8 +126,9 @@ def _unmoved(study: Study, setting: Setting) -> str:
     if still.empty:
         return ""
     first, last = still.index.min(), still.index.max()
-    between = last - first + 1 == len(still)  # else others between them have changed
-    layers = f"layer {first}" if first == last else f"layers {first} {'and' if last == first + 1 else 'to'} {last}" if between else f"{len(still)} layers"
+    layers = f"layer {first}" if first == last else f"layers {first} {'and' if last == first + 1 else 'to'} {last}"
+    if last - first + 1 > len(still):  # others between them have changed
+        layers = f"{len(still)} layers"
     asked = f"at most {words.ten_to(float(still[ASKED].max()))} of their norm"
     unit = f"the unit roundoff of {dtype} is {words.ten_to(roundoff(dtype))}"
     return f"In {layers} of {depth} no weight changed at any probed step: the steps asked for were {asked}, and {unit}."

@@ -14,7 +14,7 @@ from bpexp.report.over_steps import accuracy_curves, loss_curves
 from bpexp.report.paired import has_pairs, paired_differences
 from bpexp.report.phases import gradient_phases, has_outcome_plane, has_phases, outcome_map
 from bpexp.report.picture import Picture, style
-from bpexp.report.ranking import of_the_best, ranking
+from bpexp.report.ranking import few_of, of_the_best, ranking
 from bpexp.report.recipe_profiles import recipe_profiles
 from bpexp.report.recipes import is_of_recipes
 from bpexp.report.selection import Study
@@ -31,6 +31,11 @@ class Entry:
     title: str
     function: Callable[[Study], Picture]
     applies: Callable[[Study], bool]
+
+
+def _panels(name: str, title: str, function: Callable[[Study], Picture], applies: Callable[[Study], bool]) -> Entry:
+    """A picture with a panel per setting."""
+    return Entry(name, title, of_the_best(function), lambda study: applies(few_of(study)))
 
 
 def _over_keys(study: Study) -> bool:
@@ -58,27 +63,22 @@ PICTURES: tuple[Entry, ...] = (
     Entry("comparison", "The sweeps beside each other", comparison, lambda study: bool(study.runs.sweeps) and bool(study.settings)),
     Entry("ranking", "Which recipes learn", ranking, is_of_recipes),
     Entry("recipe_profiles", "What each recipe does to the gradient", recipe_profiles, lambda study: is_of_recipes(study) and _any_layers(study)),
-    Entry("loss_curves", "Loss during training", of_the_best(loss_curves), lambda study: bool(study.settings)),
+    _panels("loss_curves", "Loss during training", loss_curves, lambda study: bool(study.settings)),
     Entry(
         "gradient_at_the_start", "The error on its way back, before training", at_the_start, lambda study: _any_layers(study, 1) and _over_keys(study)
     ),
-    Entry("gradient_profiles", "Gradient norm over the layers", of_the_best(gradient_profiles), _any_layers),
-    Entry("gradient_heatmap", "Gradient norm over layers and steps", of_the_best(gradient_heatmap), lambda study: _any_layers(study, 1)),
-    Entry("first_update", "What the first update changes", of_the_best(first_update), _any_layers),
-    Entry("update_ratio", "How far each step moves the weights", of_the_best(update_ratio), updates),
-    Entry("saturation", "Saturated activations over the layers", of_the_best(saturation), lambda study: _any_layers(study, 1) and saturates(study)),
-    Entry("activation_histograms", "How the activations are distributed", of_the_best(activation_histograms), _histograms),
+    _panels("gradient_profiles", "Gradient norm over the layers", gradient_profiles, _any_layers),
+    _panels("gradient_heatmap", "Gradient norm over layers and steps", gradient_heatmap, lambda study: _any_layers(study, 1)),
+    _panels("first_update", "What the first update changes", first_update, _any_layers),
+    _panels("update_ratio", "How far each step moves the weights", update_ratio, updates),
+    _panels("saturation", "Saturated activations over the layers", saturation, lambda study: _any_layers(study, 1) and saturates(study)),
+    _panels("activation_histograms", "How the activations are distributed", activation_histograms, _histograms),
     Entry("decades_per_layer", "Decades lost per layer", decades, lambda study: _over_keys(study) and len(decade_points(study)[0]) > 1),
     Entry("gradient_phases", "Where gradients vanish and where they explode", gradient_phases, lambda study: _over_keys(study) and has_phases(study)),
     Entry("outcome_map", "Which settings learn", outcome_map, lambda study: _over_keys(study) and has_outcome_plane(study)),
     Entry("learning_rates", "Loss over the learning rate", learning_rates, lambda study: _over_keys(study) and has_learning_rates(study)),
     Entry("accuracy", "Accuracy over the sweep", accuracy, lambda study: _scores(study, "final_accuracy_test")),
-    Entry(
-        "accuracy_curves",
-        "Accuracy during training",
-        of_the_best(accuracy_curves),
-        lambda study: _settings_with(study, "final_accuracy_test") > 0,
-    ),
+    _panels("accuracy_curves", "Accuracy during training", accuracy_curves, lambda study: _settings_with(study, "final_accuracy_test") > 0),
     Entry(
         "final_loss",
         "Final loss over the sweep",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from textwrap import wrap
 from typing import Any
 
@@ -18,7 +19,7 @@ from bpexp.report.picture import MOST_PANELS, WIDTH, Picture, Table, end_handle,
 from bpexp.report.recipes import GOOD, PLAIN, Standing, is_of_recipes, standings, table, the_best
 from bpexp.report.selection import Study, spread
 
-__all__ = ["MOST_RECIPES", "SMALL", "accuracy", "fewer", "in_lines", "judged_by", "net", "of_the_best", "ranking"]
+__all__ = ["MOST_RECIPES", "SMALL", "accuracy", "few_of", "fewer", "in_lines", "judged_by", "net", "of_the_best", "ranking"]
 
 MOST_DEPTHS = 4  # panels of the ranking
 MOST_RECIPES = 60  # rows, or panels
@@ -44,14 +45,20 @@ def fewer(recipes: Sequence[str]) -> tuple[list[str], list[str]]:
     return kept, [f"{len(kept)} of {len(recipes)} recipes are shown, evenly spread over their ranks."] if len(kept) < len(recipes) else []
 
 
+@lru_cache(maxsize=2)
+def few_of(study: Study) -> Study:
+    """What pictures with a panel per setting are of: in a study of recipes, the plain net and the best recipes alone."""
+    return the_best(study, MOST_PANELS) if is_of_recipes(study) else study
+
+
 def of_the_best(draw: Callable[[Study], Picture]) -> Callable[[Study], Picture]:
-    """A picture with a panel per setting: in a study of recipes, of the plain net and the best recipes alone."""
+    """A picture of `few_of` a study."""
 
     def picture(study: Study) -> Picture:
-        if not is_of_recipes(study):
-            return draw(study)
-        few = the_best(study, MOST_PANELS)
+        few = few_of(study)
         drawn = draw(few)
+        if few is study:
+            return drawn
         note = f"Of all recipes, the plain one and the best at depth {few.depth(few.settings[0])}, each with its best learning rate."
         return replace(drawn, notes=(note, *drawn.notes))
 

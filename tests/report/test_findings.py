@@ -152,7 +152,8 @@ def test_an_exploding_net_has_theorys_reason() -> None:
 def test_layers_that_let_nothing_pass() -> None:
     original = study(depth=5, activation="relu")
     dead = with_layers(original, "saturated", lambda step, layer, _depth: 1.0 if layer == 2 and step >= 3 else 0.5)
-    assert kinds(dead)["saturated"] == "Hardly any gradient passes layer 2: all activations there are saturated, from step 3 on, of those that were probed."
+    told = kinds(dead)["saturated"]
+    assert told == "Hardly any gradient passes layer 2: all activations there are saturated, from step 3 on, of those that were probed."
     output = with_layers(original, "saturated", lambda _step, layer, depth: float(layer == depth))
     assert kinds(output)["saturated"] == "Hardly any gradient passes the output layer: all activations there are saturated, before training already."
     later = with_layers(original, "saturated", lambda step, layer, _depth: 0.995 if layer == 2 or (layer == 3 and step >= 3) else 0.5)

@@ -408,6 +408,14 @@ def test_other_pictures_show_the_plain_net_and_the_best_alone() -> None:
         assert picture(worst, name).notes[0] == "Of all recipes, the plain one and the best at depth 6, each with its best learning rate."
 
 
+def test_what_the_best_have_no_records_for_is_no_picture() -> None:
+    some = Study(runs_of([*tuned(RECIPES, depth=6), *configs(depth=3, probes=[["histogram"]])]))
+    assert is_of_recipes(some)
+    assert any(len(some.histograms(setting)) for setting in some.settings)
+    assert "loss_curves" in applying(some)
+    assert "activation_histograms" not in applying(some)
+
+
 def test_sixty_recipes_leave_room_for_each_other() -> None:
     some = [{"activation": name, **change} for name in ("tanh", "relu", "elu", "selu", "gelu", "silu") for change in LONG]
     wanted = [*variants([PLAIN, *some], depth=[3, 5], steps=2, width=3), *variants([PLAIN, *some], depth=6, seed=[0, 1], steps=2, width=3)]
