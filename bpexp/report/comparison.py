@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 from bpexp.report import words
 from bpexp.report.intervals import FEWEST, Interval
 from bpexp.report.picture import WIDTH, Picture, Table, legend, log_axis
-from bpexp.report.selection import Key, Study, escape
-from bpexp.tracking.compared import SWEEP
+from bpexp.report.selection import Key, Study, escape, words_of
+from bpexp.tracking.compared import SWEEP, tracked_id
 
 __all__ = ["comparison", "differing_keys"]
 
@@ -87,7 +87,7 @@ def _draw(ax: Axes, values: "pd.Series[float]", row: int, log: bool) -> None:
 
 
 def _runs_in_several(study: Study) -> int:
-    rows = study.frame["run_id"].str.partition("@")[0]
+    rows = study.frame["run_id"].map(tracked_id)
     return int((rows.value_counts() > 1).sum())
 
 
@@ -95,17 +95,17 @@ def _sentence(study: Study) -> str:
     labels = [origin.label for origin in study.runs.sweeps]
     sizes = [f"{words.count(int((study.frame[SWEEP] == label).sum()), 'run')} of {label}" for label in labels]
     differ = differing_keys(study)
-    names = words.listing(Key(name, (), ordered=False).words for name in differ)
-    what = f"differ in the values of {names}" if differ else "have the same values of every key"
+    names = words.listing(map(words_of, differ))
+    what = f"differ in the values of {names}; the rest of their configuration is the same" if differ else "have the same values of every key"
     shared = _runs_in_several(study)
     again = f"; {words.count(shared, 'run')} {'stands' if shared == 1 else 'stand'} in more than one of them" if shared else ""
-    return f"The sweeps {what}; the rest of their configuration is the same. There are {words.listing(sizes)}{again}."
+    return f"The sweeps {what}. There are {words.listing(sizes)}{again}."
 
 
 def _table(study: Study) -> Table:
     """A row per key that differs, and one each for runs, commits and numerics."""
     sweeps = study.runs.sweeps
-    rows: list[tuple[str, ...]] = [(Key(name, (), ordered=False).words, *values) for name, values in differing_keys(study).items()]
+    rows: list[tuple[str, ...]] = [(words_of(name), *values) for name, values in differing_keys(study).items()]
     rows.append(("runs", *(str(int((study.frame[SWEEP] == origin.label).sum())) for origin in sweeps)))
     rows.append(("id", *(origin.sweep_id for origin in sweeps)))
     for head, told in (("code (git commit)", [_short(o.commits) for o in sweeps]), ("computed with", [o.numerics for o in sweeps])):

@@ -27,8 +27,8 @@ from bpexp.report.findings import findings
 from bpexp.report.inline import inlined
 from bpexp.report.interactive import interactive
 from bpexp.report.picture import Table, style
-from bpexp.report.runs_table import heads, lines, link, words_of
-from bpexp.report.selection import Study
+from bpexp.report.runs_table import heads, lines, link
+from bpexp.report.selection import Study, words_of
 from bpexp.tracking.reader import Runs
 
 __all__ = ["Shown", "folder_name", "glued", "render", "save_figure", "save_text", "template", "told", "write"]

@@ -15,8 +15,8 @@ from bpexp.report import words
 from bpexp.report.intervals import FEWEST, Interval
 from bpexp.report.picture import WIDTH, Picture, Table, legend, log_axis, wrapped
 from bpexp.report.recipes import PLAIN, is_of_recipes, standings
-from bpexp.report.selection import Key, Setting, Study, spread
-from bpexp.tracking.compared import SWEEP, same_run
+from bpexp.report.selection import Key, Setting, Study, spread, words_of
+from bpexp.tracking.compared import SWEEP, tracked_id
 
 __all__ = ["Difference", "differences", "has_pairs", "paired_differences"]
 
@@ -89,7 +89,7 @@ def _of_recipes(study: Study) -> list[Difference]:
 def _pairs(study: Study, runs: Sequence[str], references: Sequence[str]) -> tuple[Interval | None, Interval | None]:
     """Intervals over the seeds of both, without runs that diverged, and without a run that would be compared with itself."""
     mine, theirs = _by_seed(study, runs), _by_seed(study, references)
-    pairs = [(mine[seed], theirs[seed]) for seed in mine if seed in theirs and not same_run(mine[seed], theirs[seed])]
+    pairs = [(mine[seed], theirs[seed]) for seed in mine if seed in theirs and tracked_id(mine[seed]) != tracked_id(theirs[seed])]
     found: list[Interval | None] = []
     for column, log in ((LOSS, True), (ACCURACY, False)):
         values = pd.to_numeric(study.frame[column], errors="coerce").astype(float) if column in study.frame else pd.Series(nan, study.frame.index)
@@ -132,9 +132,7 @@ def paired_differences(study: Study) -> Picture:
     axes[0].set_yticks(range(len(shown)), [wrapped(found.math) for found in shown], fontsize=7)
     axes[0].set_ylim(len(shown) - 0.4, -0.6)
     for ax, column in zip(axes, columns, strict=True):
-        ax.set_xlabel(
-            {"loss": "final training loss,\nratio to the reference", "accuracy": "test accuracy minus the\nreference's, percentage points"}[column]
-        )
+        ax.set_xlabel(AXES[column])
     look: dict[str, Any] = {"color": "C0", "marker": "o", "markersize": 4.5, "linewidth": 0.9}
     apart = Line2D([], [], label="differs: the interval leaves out equality", **look)
     alike = Line2D([], [], label="may be equal", markerfacecolor="white", **look)
@@ -200,7 +198,7 @@ def _name(found: Difference) -> str:
 def _tables(everything: Sequence[Difference]) -> Iterable[Table]:
     for key in dict.fromkeys(found.key for found in everything):
         rows = [found for found in everything if found.key == key][:MOST_TOLD]
-        heads = (Key(key, (), ordered=False).words, "elsewhere", "pairs", "final loss, ratio", "test accuracy, points", "differs for certain")
+        heads = (words_of(key), "elsewhere", "pairs", "final loss, ratio", "test accuracy, points", "differs for certain")
         yield Table(f"{heads[0]}: against {rows[0].reference}", heads, tuple(map(_row, rows)))
 
 

@@ -7,10 +7,11 @@ from urllib.parse import quote, urlsplit
 import pandas as pd
 
 from bpexp.report import words
-from bpexp.report.selection import SYMBOLS, Key, Study
+from bpexp.report.selection import SYMBOLS, Study, words_of
+from bpexp.tracking.compared import tracked_id
 from bpexp.tracking.reader import Runs
 
-__all__ = ["Cell", "Line", "heads", "lines", "link", "words_of"]
+__all__ = ["Cell", "Line", "heads", "lines", "link"]
 
 HERE = "http://127.0.0.1:5000"  # where `python -m bpexp.ui` serves
 ALWAYS_TOLD = ("depth", "width", "lr", "seed")  # of each run, besides what was swept
@@ -32,10 +33,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """A run: name, id, address in MLflow's pages, cells, and what to call its end."""
+    """A run: name, the id of its row and that in the store, address in MLflow's pages, cells, and what to call its end."""
 
     name: str
     id: str
+    tracked: str
     link: str
     cells: tuple[Cell, ...]
     told: str
@@ -61,11 +63,6 @@ def link(runs: Runs, run_id: str) -> str:
     return f"{base}/#/experiments/{quote(runs.experiment_id, safe='')}/runs/{quote(run_id, safe='')}"
 
 
-def words_of(name: str) -> str:
-    """What a key is called."""
-    return Key(name, (), ordered=False).words
-
-
 def _columns(study: Study) -> dict[str, str]:
     """The configuration that the table tells of each run: heading by key."""
     keys = dict.fromkeys([*(key.name for key in study.swept), *(name for name in ALWAYS_TOLD if name in study.frame), *study.follows])
@@ -80,7 +77,8 @@ def _line(runs: Runs, row: "pd.Series[Any]", columns: dict[str, str]) -> Line:
         str(row["status"]).lower() if outcome is None else f"diverged at step {int(end):,}" if outcome == "diverged" and end is not None else outcome
     )
     run_id = str(row["run_id"])
-    return Line(str(row["name"]), run_id, link(runs, run_id), tuple(cells), told, outcome or "none")
+    tracked = tracked_id(run_id)
+    return Line(str(row["name"]), run_id, tracked, link(runs, tracked), tuple(cells), told, outcome or "none")
 
 
 def _cell(entry: Any, write: Any) -> Cell:

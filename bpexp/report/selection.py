@@ -16,7 +16,7 @@ from bpexp.report import words
 from bpexp.tracking.compared import SWEEP
 from bpexp.tracking.reader import Runs, configuration
 
-__all__ = ["Key", "Setting", "Study", "colour_key", "facets", "idle", "one_of_each", "spread", "sub_grid"]
+__all__ = ["Key", "Setting", "Study", "colour_key", "escape", "facets", "idle", "one_of_each", "spread", "sub_grid", "words_of"]
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ class Key:
     @property
     def words(self) -> str:
         """What it is called."""
-        return SYMBOLS[self.name][0] if self.name in SYMBOLS else self.name.removesuffix(".name").replace(".", " ").replace("_", " ")
+        return words_of(self.name)
 
     @property
     def axis(self) -> str:
@@ -81,6 +81,11 @@ class Key:
 
     def _symbol(self, kind: int) -> str:
         return SYMBOLS[self.name][kind] if self.name in SYMBOLS else self.words
+
+
+def words_of(name: str) -> str:
+    """What a key is called."""
+    return SYMBOLS[name][0] if name in SYMBOLS else name.removesuffix(".name").replace(".", " ").replace("_", " ")
 
 
 def escape(text: str) -> str:

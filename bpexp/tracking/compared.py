@@ -10,7 +10,7 @@ from mlflow.entities import Run
 
 from bpexp.tracking.reader import FRAMES, Origin, Runs, gathered, read
 
-__all__ = ["SWEEP", "compared", "load", "parts_of", "same_run"]
+__all__ = ["SWEEP", "compared", "load", "parts_of", "tracked_id"]
 
 SWEEP = "sweep"
 LONGEST = 22  # characters of a label: a panel's title has room for them
@@ -72,9 +72,9 @@ def compared(parts: Sequence[tuple[Origin, Runs]]) -> Runs:
     )
 
 
-def same_run(one: str, other: str) -> bool:
-    """Whether two rows are one run, in two sweeps."""
-    return one.partition("@")[0] == other.partition("@")[0]
+def tracked_id(run_id: str) -> str:
+    """The id by which the store knows the run of a row."""
+    return run_id.partition("@")[0]
 
 
 def _joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from bpexp.report.page import folder_name
 from bpexp.report.paired import differences
 from bpexp.report.picture import style
 from bpexp.report.remedies import remedy
+from bpexp.report.runs_table import lines
 from bpexp.report.selection import Study
 from bpexp.tracking.compared import compared, load, parts_of
 from bpexp.tracking.reader import NoRunsError, Origin, Runs, load_runs
@@ -85,6 +86,19 @@ def test_a_key_with_one_value_in_each_sweep_follows_the_sweep() -> None:
         ("sweep", "b", "L = 3"),
         ("sweep", "b", "L = 5"),
     ]
+
+
+def test_a_run_of_both_is_one_run_in_mlflows_pages(pair: Study) -> None:
+    told = lines(pair)
+    assert len({line.id for line in told}) == len(told) == len({line.link for line in told}) + 3
+    assert all(line.link.endswith(f"/runs/{line.tracked}") and line.tracked.isalnum() for line in told)
+
+
+def test_sweeps_that_do_not_differ_are_told_to_be_alike() -> None:
+    parts = [(Origin(a, a * 32), labelled(runs_of(configs(depth=[3, 5])), a, a)) for a in "ab"]
+    with style():
+        sentence = comparison(Study(compared(parts))).sentence
+    assert sentence == "The sweeps have the same values of every key. There are 2 runs of a and 2 runs of b."
 
 
 def test_what_differs_stands_in_a_table(pair: Study) -> None:
