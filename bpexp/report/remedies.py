@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from math import floor
+from math import floor, inf
 
 import numpy as np
 
@@ -76,7 +76,7 @@ def _changed(config: RunConfig, changes: Mapping[str, object], without: str = ""
 
 
 def _neighbour(study: Study, config: RunConfig) -> Remedy | None:
-    """The trained run of the same depth and data that differs in the fewest keys; the learning rate counts as one of them."""
+    """The trained run of the same depth and data that differs in the fewest keys, the learning rate being one; of several the one that ended best."""
     here = {name: value for name, value in untracked(config).items() if name not in NO_PART}
     defaults = untracked(RunConfig())
     learned = study.frame[(study.frame["outcome"] == "trained") & (study.frame["depth"] == config.depth)]
@@ -84,12 +84,12 @@ def _neighbour(study: Study, config: RunConfig) -> Remedy | None:
     for run_id, row in learned.iterrows():
         told = {name: words.plain(row.get(name)) for name in here}
         there = {name: defaults[name] if value is None and here[name] is not None else value for name, value in told.items()}  # of older versions
-        changes, score = typed_changes(there, here), words.plain(row.get("final_accuracy_test"))
+        changes, score, loss = typed_changes(there, here), *(words.plain(row.get(name)) for name in ("final_accuracy_test", "final_loss"))
         if changes and all(there[name] == here[name] for name in here if name.startswith("data.")):
-            found.append((len(changes), -(score or 0.0), str(run_id), changes))
+            found.append((len(changes), -(score or 0.0), inf if loss is None else loss, str(run_id), changes))
     if not found:
         return None
-    count, score, run_id, changes = min(found)
+    count, score, _, run_id, changes = min(found)
     reached = f" and ended at {words.percent(-score)} of the test set" if score else ""
     differs = f"{words.count(count, 'key')}, {words.listing(changes)}," if count > 1 else f"{changes[0]} alone"
     sentence = f"The nearest run that learned differs in {differs}{reached}."

@@ -313,6 +313,15 @@ def test_the_nearest_run_that_learned() -> None:
     assert "differs in 2 keys, activation=relu and lr=1," in advice.sentence
 
 
+def test_of_equally_near_runs_without_accuracy_the_lowest_loss_wins() -> None:
+    some = study(depth=3, lr=[0.01, 0.1, 1.0, 10.0])
+    some = with_runs(some, "outcome", ["trained", "trained", "trained", "diverged"])
+    some = with_runs(with_runs(some, "final_loss", [0.3, 0.1, 0.2, 9.0]), "final_accuracy_test", [None] * 4)
+    advice = remedy(some, only(some, lr=10.0), [])
+    assert advice is not None
+    assert advice.sentence == "The nearest run that learned differs in lr=0.1 alone."
+
+
 @pytest.mark.parametrize(("kind", "made", "lr"), [("slow", -5.0, 500.0), ("too large", 1.0, 0.0005), ("saturated", -3.0, 0.05)])
 def test_another_learning_rate_follows_from_the_first_step(kind: str, made: float, lr: float) -> None:
     """lr=0.5 made a step of 10**made: 10**-2 is wanted, and where the net was led astray a tenth of the rate at most."""
