@@ -360,6 +360,19 @@ def test_nothing_to_read_is_told_in_a_line(filled: tuple[str, list[Records]], tm
     assert list(tmp_path.iterdir()) == []  # looking makes nothing
 
 
+def test_a_run_of_an_older_version_has_the_defaults_of_keys_that_it_did_not_have(filled: tuple[str, list[Records]], tmp_path: Path) -> None:
+    uri, _ = filled
+    copy = tmp_path / "mlflow.db"
+    copy.write_bytes(Path(uri.removeprefix("sqlite:///")).read_bytes())
+    whole = load_runs(uri=uri, frames=()).runs
+    assert list(whole["status"]) == ["FINISHED", "FINISHED", "FAILED"]
+    for key in ("norm", "skip.name", "probes"):
+        query(copy, "delete from params where key = ? and run_uuid <> ?", key, whole["run_id"][1])
+    found = load_runs(uri=f"sqlite:///{copy}", frames=()).runs
+    pd.testing.assert_frame_equal(found[:2], whole[:2], check_like=True)
+    assert found.loc[2, ["norm", "skip.name", "probes"]].isna().all()  # a run that failed may have lost them
+
+
 def test_artifacts_that_are_gone_are_told(filled: tuple[str, list[Records]], tmp_path: Path) -> None:
     uri, _ = filled
     copy = tmp_path / "mlflow.db"

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 
 from bpexp.report import words
 from bpexp.report.intervals import FEWEST, Interval
+from bpexp.report.paired import has_pairs
 from bpexp.report.picture import WIDTH, Picture, Table, legend, log_axis
 from bpexp.report.selection import Key, Study, escape, words_of
 from bpexp.tracking.compared import SWEEP, tracked_id
@@ -62,7 +63,8 @@ def comparison(study: Study) -> Picture:
     axes[0].set_yticks(range(len(labels)), [escape(label) for label in labels])
     axes[0].set_ylim(len(labels) - 0.4, -0.6)
     legend(figure, [Line2D([], [], label="a run", **DOT), Line2D([], [], label="mean, 95 % confidence interval", **MEAN)])
-    notes = ["Runs that diverged are left out. The mean is over all settings of a sweep; for settings that both have, see the paired differences."]
+    notes = ["Runs that diverged are left out. The mean is over all settings of a sweep."]
+    notes += ["For settings that several have, see the paired differences."] if has_pairs(study) else []
     return Picture(
         figure,
         _sentence(study),

@@ -69,7 +69,7 @@ PICTURES: tuple[Entry, ...] = (
     ),
     _panels("gradient_profiles", "Gradient norm over the layers", gradient_profiles, _any_layers),
     _panels("gradient_heatmap", "Gradient norm over layers and steps", gradient_heatmap, lambda study: _any_layers(study, 1)),
-    _panels("first_update", "What the first update changes", first_update, _any_layers),
+    _panels("first_update", "What the first update changes", first_update, updates),
     _panels("update_ratio", "How far each step moves the weights", update_ratio, updates),
     _panels("saturation", "Saturated activations over the layers", saturation, lambda study: _any_layers(study, 1) and saturates(study)),
     _panels("activation_histograms", "How the activations are distributed", activation_histograms, _histograms),

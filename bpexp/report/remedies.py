@@ -78,12 +78,10 @@ def _changed(config: RunConfig, changes: Mapping[str, object], without: str = ""
 def _neighbour(study: Study, config: RunConfig) -> Remedy | None:
     """The trained run of the same depth and data that differs in the fewest keys, the learning rate being one; of several the one that ended best."""
     here = {name: value for name, value in untracked(config).items() if name not in NO_PART}
-    defaults = untracked(RunConfig())
     learned = study.frame[(study.frame["outcome"] == "trained") & (study.frame["depth"] == config.depth)]
     found = []
     for run_id, row in learned.iterrows():
-        told = {name: words.plain(row.get(name)) for name in here}
-        there = {name: defaults[name] if value is None and here[name] is not None else value for name, value in told.items()}  # of older versions
+        there = {name: words.plain(row.get(name)) for name in here}
         changes, score, loss = typed_changes(there, here), *(words.plain(row.get(name)) for name in ("final_accuracy_test", "final_loss"))
         if changes and all(there[name] == here[name] for name in here if name.startswith("data.")):
             found.append((len(changes), -(score or 0.0), inf if loss is None else loss, str(run_id), changes))

@@ -42,7 +42,7 @@ GUIDES: dict[str, dict[str, Any]] = {
 
 def first_update(study: Study) -> Picture:
     """How much the first update changes each layer's weights: the step that the equation asks for, and the one that the dtype makes of it."""
-    settings, notes = shown(with_layers(study))
+    settings, notes = shown(_updated(study))
     frames = {setting: study.layers(setting).query("step == 0") for setting in settings}
     share = comparable([frame[ASKED] for frame in frames.values()])
     figure, axes = panels(len(settings), sharey=share)
@@ -73,7 +73,7 @@ def first_update(study: Study) -> Picture:
 def _update_sentence(study: Study) -> str:
     """In how many layers no weight changes at all, in any run."""
     still = {}
-    for setting in with_layers(study):
+    for setting in _updated(study):
         frame = study.layers(setting)
         still[setting] = int(np.isneginf(frame[frame["step"] == 0].groupby("layer")[MADE].max()).sum())
     if not any(still.values()):
@@ -93,7 +93,12 @@ def _named(setting: Setting) -> str:
 
 def updates(study: Study) -> bool:
     """Whether any step has moved, or should have moved, weights that were looked at."""
-    return any((study.layers(setting)[MADE].notna()).any() for setting in study.settings)
+    return bool(_updated(study))
+
+
+def _updated(study: Study) -> list[Setting]:
+    """The settings with such a step: of an untrained net there is none."""
+    return [setting for setting in with_layers(study) if study.layers(setting)[MADE].notna().any()]
 
 
 def roundoff(dtype: str) -> float:
@@ -103,7 +108,7 @@ def roundoff(dtype: str) -> float:
 
 def update_ratio(study: Study) -> Picture:
     """||change of W_k|| / ||W_k|| over the steps, for layers spread over the net, a panel per setting."""
-    settings, notes = shown([setting for setting in with_layers(study) if study.layers(setting)[MADE].notna().any()])
+    settings, notes = shown(_updated(study))
     tables = {setting: {at: _of_layer(study, setting, at[1]) for at in _layers(study.depth(setting))} for setting in settings}
     share = comparable([pd.concat([table["mean"] for table in some.values()]) for some in tables.values()])
     figure, axes = panels(len(settings), sharex=True, sharey=share)

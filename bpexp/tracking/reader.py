@@ -27,7 +27,7 @@ from mlflow.exceptions import MlflowException
 from pandas.api.types import is_numeric_dtype
 from pyarrow.lib import ArrowException
 
-from bpexp.config import RunConfig, keys, nested, parse, takes_whole, untracked
+from bpexp.config import RunConfig, keys, nested, parse, takes_whole, untracked, written
 from bpexp.core.histograms import HISTOGRAM
 from bpexp.core.jacobians import SPECTRUM
 from bpexp.core.probes import PROBES
@@ -298,7 +298,9 @@ def _row(run: Run) -> dict[str, Any]:
             "error": tags.get("bpexp.error"),
         }
         row |= {key: _typed(run.data.params[key]) for key in keys(RunConfig) if key in run.data.params}
-        configuration(row)
+        told = untracked(configuration(row))
+        if info.status == "FINISHED" and "seed" in row:  # of an older version, which had not all of these keys; one that failed may lack any
+            row |= {key: written(value) if isinstance(value, list) else value for key, value in told.items() if key not in row}
         return row | {name: float(value) for name, value in summary(run).items()}
     except (TypeError, ValueError) as error:  # a `ConfigError` is one
         raise NoRunsError(f"run {info.run_id} is damaged: {reason(error)}") from None

@@ -120,6 +120,7 @@ def test_layers_that_the_first_update_leaves_alone_are_counted() -> None:
     assert told == f"The first update leaves every weight as it was in {still[1]} of 40 layers with L = 40 and in none of 5 layers with L = 5."
     assert sentence("first_update", study(depth=[3, 5])) == "The first update changes weights in every layer in both settings."
     assert sentence("first_update", study(depth=3)) == "The first update changes weights in every layer."
+    assert "first_update" not in {entry.name for entry in PICTURES if entry.applies(study(depth=3, steps=0))}  # there was none
 
 
 def test_means_over_seeds_are_what_is_told() -> None:
