@@ -51,7 +51,8 @@ def recipes(study: Study) -> dict[str, str]:
     The base, `plain`, is the recipe with most of its values at their defaults.
     """
     names = [name for name in study.columns if name not in NO_PART]
-    known = study.frame[study.frame["depth"].notna()] if "depth" in study.frame else study.frame.iloc[:0]
+    chosen = [name for name in ("depth", *names) if name == "depth" or name in TABLES or name.endswith(".name")]
+    known = study.frame.dropna(subset=chosen) if "depth" in study.frame else study.frame.iloc[:0]  # a run that failed may lack some
     rows = zip(known.index, known[names].astype(object).to_numpy(), strict=True)
     values = {run_id: dict(zip(names, map(words.plain, row), strict=True)) for run_id, row in rows}
     if not values:

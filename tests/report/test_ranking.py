@@ -408,6 +408,12 @@ def test_other_pictures_show_the_plain_net_and_the_best_alone() -> None:
         assert picture(worst, name).notes[0] == "Of all recipes, the plain one and the best at depth 6, each with its best learning rate."
 
 
+def test_a_run_that_has_lost_what_it_chose_has_no_recipe() -> None:
+    some = Study(runs_of(variants(RECIPES), failed=(3,)))
+    lost = with_runs(some, "skip.name", ["none", "none", "none", None])
+    assert set(recipes(lost).values()) == set(NAMES[:3])
+
+
 def test_what_the_best_have_no_records_for_is_no_picture() -> None:
     some = Study(runs_of([*tuned(RECIPES, depth=6), *configs(depth=3, probes=[["histogram"]])]))
     assert is_of_recipes(some)
