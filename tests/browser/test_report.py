@@ -46,6 +46,20 @@ def report(file: Path, page: "Page") -> Iterator["Page"]:
     assert [url for url in asked if not url.startswith("data:image/png;")] == [file.as_uri()]
 
 
+def hover_at_the_end(page: "Page", chart: str) -> None:
+    """Move the mouse onto the right edge of a chart, as often as it takes: one that has just been laid out may miss a lone move."""
+    over, box = page.locator(f"#{chart} .u-over"), page.locator(f"#{chart} .hover strong")
+    for _ in range(50):
+        place = over.bounding_box()
+        assert place
+        over.hover(position={"x": place["width"] - 1, "y": place["height"] / 2})
+        if box.count():
+            return
+        page.mouse.move(1, 1)
+        page.wait_for_timeout(100)
+    pytest.fail("no values at the cursor")
+
+
 def told(page: "Page", chart: str) -> tuple[str, dict[str, str]]:
     """What stands at the cursor of a chart: where it is, and each line's value by its name."""
     box = page.locator(f"#{chart} .hover")
@@ -82,9 +96,7 @@ def predicted(runs: Runs, layer: int) -> list[float]:
 
 
 def test_a_curve_tells_its_values_under_the_cursor(report: "Page", runs: Runs) -> None:
-    place = report.locator("#over-steps .u-over").bounding_box()
-    assert place
-    report.mouse.move(place["x"] + place["width"] - 1, place["y"] + place["height"] / 2)
+    hover_at_the_end(report, "over-steps")
     where, values = told(report, "over-steps")
     assert where == "step 12"
     last = runs.curves[runs.curves["step"] == 12]["loss_train"]

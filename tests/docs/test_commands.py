@@ -77,7 +77,7 @@ def small(words: tuple[str, ...]) -> tuple[str, ...]:
 
 def run(folder: Path, module: str, words: tuple[str, ...]) -> None:
     with patch.dict(COMMANDS, {"bpexp.report.cures": cures.main}):
-        done = attempt(folder, *(small(words) if module == "bpexp" else words), command=module)
+        done = attempt(folder, *(small(words) if module == "bpexp" else words), command=module, seconds=240)
     assert done.code in (None, 0), done
     assert "Traceback" not in done.out + done.err
     assert "failed" not in done.err
