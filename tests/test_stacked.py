@@ -25,10 +25,10 @@ from bpexp.sweep import stacked
 from bpexp.sweep.app import _register
 from bpexp.sweep.carry import Job
 from bpexp.sweep.gallery import alone, logspace
-from bpexp.sweep.grid import own_words
 from bpexp.sweep.names import config_dir
 from bpexp.sweep.stacked import START_SECONDS, Load, Settings, load_of, processes, stack_key, stacks
 from bpexp.sweep.tuning import rounds
+from bpexp.tracking.notes import own_words
 from tests.cli import ROOT, environment, inside, lines
 from tests.sweeps import Sweeps
 

@@ -16,7 +16,7 @@ from bpexp.config import WHOLE, Fault, aside
 from bpexp.sweep.compose import Words
 from bpexp.sweep.names import STUDY, is_hydras, parse_word, sort_words
 
-__all__ = ["Grid", "expand", "flat_list", "own_words"]
+__all__ = ["Grid", "expand", "flat_list"]
 
 VARIANTS = "hydra.sweeper.variants"
 
@@ -81,9 +81,3 @@ def _name(swept: Mapping[str, str], typed: Sequence[str], variants: int) -> str:
         own |= {key: f"{key}={values}" for key, values in swept.items() if key not in words}
         own |= {VARIANTS: f"{variants} variants"} if variants else {}
     return " ".join(own.values()) or "defaults"
-
-
-def own_words(jobs: Sequence[Words]) -> list[Words]:
-    """Of each job, the words that not all jobs have: what is special about it."""
-    shared = set(jobs[0]).intersection(*jobs[1:]) if jobs else set()
-    return [tuple(word for word in words if word not in shared) for words in jobs]

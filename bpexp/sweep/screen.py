@@ -11,12 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from bpexp.masks import masked
-from bpexp.tracking.notes import HEAD, Row
+from bpexp.tracking.notes import HEAD, Row, own_words
 
 if TYPE_CHECKING:
     from bpexp.tracking.store import Store
 
-__all__ = ["closing", "console", "fitted", "narrow_table", "own_words", "table"]
+__all__ = ["closing", "console", "fitted", "narrow_table", "short_names", "table"]
 
 MOST_ROWS = 100  # of a table on a screen
 PIPED_WIDTH = 250  # a file has room: nothing is folded
@@ -35,7 +35,7 @@ def closing(rows: Sequence[Row], store: "Store | None", experiment: str) -> None
     elif paper.width >= FOLDED:
         paper.print(table(HEAD, rows))
     else:
-        names = own_words([row[0] for row in rows])
+        names = short_names([row[0] for row in rows])
         paper.print(*narrow_table([(name, *row[1:]) for name, row in zip(names, rows, strict=True)], paper.width), sep="\n")
     if store is None:
         return
@@ -90,10 +90,9 @@ def narrow_table(rows: Sequence[Row], width: int) -> Iterator[Text]:
         yield Text(line(row), style=COLOURS.get(row[-1], ""))
 
 
-def own_words(names: Sequence[str]) -> list[str]:
-    """Of each name the words that not all of them have; a name as it is where that leaves none."""
-    common = set.intersection(*(set(name.split()) for name in names)) if len(names) > 1 else set()
-    return [" ".join(word for word in name.split() if word not in common) or name for name in names]
+def short_names(names: Sequence[str]) -> list[str]:
+    """Of each name its own words; a name as it is where it has none."""
+    return [" ".join(own) or name for name, own in zip(names, own_words([name.split() for name in names]), strict=True)]
 
 
 def fitted(text: str, cells: int) -> str:

@@ -18,13 +18,13 @@ from bpexp.config import ConfigError, Fault, RunConfig, flatten, full_key, parse
 from bpexp.experiment import prepare
 from bpexp.sweep.carry import JobError, Where
 from bpexp.sweep.compose import Composer, Words
-from bpexp.sweep.grid import Grid, expand, flat_list, own_words
+from bpexp.sweep.grid import Grid, expand, flat_list
 from bpexp.sweep.launcher import StackedLauncher
 from bpexp.sweep.names import parse_word, short
 from bpexp.sweep.reading import study_faults
 from bpexp.sweep.stacked import seconds
 from bpexp.sweep.tuning import check_tune, rounds
-from bpexp.tracking.notes import Ended
+from bpexp.tracking.notes import Ended, own_words
 
 if TYPE_CHECKING:
     from bpexp.tracking.lookup import Done

@@ -13,8 +13,8 @@ from rich.text import Text
 
 from bpexp.sweep.carry import Outcome
 from bpexp.sweep.news import News, Profile, binned
-from bpexp.sweep.screen import fitted, narrow_table, own_words
-from bpexp.tracking.notes import Row, table_row
+from bpexp.sweep.screen import fitted, narrow_table, short_names
+from bpexp.tracking.notes import Row, own_words, table_row
 
 __all__ = ["Expected", "View"]
 
@@ -38,7 +38,7 @@ class View:
 
     def __init__(self, runs: Mapping[int, Expected], *, lone: bool = False) -> None:
         self.runs, self.lone, self.lock = runs, lone, RLock()  # it is drawn by a thread of its own
-        self.names = dict(zip(runs, own_words([run.name for run in runs.values()]), strict=True))
+        self.names = dict(zip(runs, short_names([run.name for run in runs.values()]), strict=True))
         self.shares: dict[int, float] = {}  # of the steps of each run that has begun, those that are done
         self.training: dict[tuple[int, ...], News] = {}  # what trains together, in the order in which it began
         self.profile: Profile | None = None
@@ -173,5 +173,6 @@ def _sparkline(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> str:
 
 def _shared_words(names: Sequence[str]) -> str:
     """The words that all of these names have, as the first of them has them."""
-    common = set.intersection(*(set(name.split()) for name in names))
-    return " ".join(word for word in names[0].split() if word in common)
+    words = [name.split() for name in names]
+    own = own_words(words)[0]
+    return " ".join(word for word in words[0] if word not in own)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 import pandas as pd
 from mlflow.entities import Run
 
+from bpexp.tracking.notes import own_words
 from bpexp.tracking.reader import FRAMES, Origin, Runs, gathered, read
 
 __all__ = ["SWEEP", "compared", "load", "parts_of", "tracked_id"]
@@ -84,8 +85,7 @@ def _joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 def _labels(names: Sequence[str], ids: Sequence[str]) -> list[str]:
     """What tells names apart: the words that not all have, cut where they are long; with the id's first letters where that leaves two alike."""
-    common = set.intersection(*(set(name.split(" ")) for name in names))
-    apart = [" ".join(word for word in name.split(" ") if word not in common) for name in names]
+    apart = [" ".join(words) for words in own_words([name.split(" ") for name in names])]
     short = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1].rstrip(' ,=')}…" for name in (apart if all(apart) else names)]
     return [f"{name} ({run_id[:8]})" if short.count(name) > 1 else name for name, run_id in zip(short, ids, strict=True)]
 

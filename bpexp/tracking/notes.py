@@ -10,7 +10,7 @@ import numpy as np
 from bpexp.config import RunConfig
 from bpexp.core.records import Records
 
-__all__ = ["ABORTED", "Ended", "Row", "aborted_note", "markdown_table", "plain", "run_note", "table_row"]
+__all__ = ["ABORTED", "Ended", "Row", "aborted_note", "markdown_table", "own_words", "plain", "run_note", "table_row"]
 
 Row = tuple[str, str, str, str, str]
 ABORTED = "This run was **"  # how the note of a run begins that did not come to its end
@@ -78,6 +78,12 @@ def table_row(name: str, summary: Mapping[str, float], outcome: str) -> Row:
         return format(summary[key], form) if key in summary else "–"
 
     return name, cell("final_loss", "#.4g"), cell("final_accuracy_test", ".1%"), cell("delta_decades_per_layer", ".3f"), outcome
+
+
+def own_words(names: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
+    """Of each name, given in words, those that not all of them have: what is special about it."""
+    shared = set(names[0]).intersection(*names[1:]) if names else set()
+    return [tuple(word for word in words if word not in shared) for words in names]
 
 
 def markdown_table(rows: Iterable[Sequence[Any]]) -> str:
