@@ -183,7 +183,11 @@ class Stored:
 
     def knows(self, sweep: str) -> bool:
         """Whether there is a sweep or run of this name or id."""
-        return sweep == "latest" or any(sweep in (run.info.run_id, run.info.run_name) for run in self.runs)
+        return sweep == "latest" or sweep in self._names
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(str(name) for run in self.runs for name in (run.info.run_id, run.info.run_name))
 
     def head(self, sweep: str | None) -> Run | None:
         """The sweep or run that is meant; None for all of them.  Raises `NoRunsError`."""
