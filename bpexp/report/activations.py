@@ -19,7 +19,7 @@ from bpexp.core.histograms import BINS
 from bpexp.core.probes import SATURATED
 from bpexp.report import words
 from bpexp.report.numbers import of_setting, rows, stacked
-from bpexp.report.over_layers import MARKED_DEPTH, STEPS_SHOWN, extremes, probed_steps, with_layers
+from bpexp.report.over_layers import MARKED_DEPTH, STEPS_SHOWN, at_step, extremes, probed_steps, with_layers
 from bpexp.report.picture import WIDTH, Colours, Picture, band, count_axis, legend, over_runs, panels, seeds_note, shown, title, wrapped
 from bpexp.report.selection import Setting, Study, spread
 
@@ -206,8 +206,7 @@ def _spread_sentence(study: Study, settings: Sequence[Setting]) -> str:
 
 def _std_change(study: Study, setting: Setting, step: int) -> float:
     """log10 of the last hidden layer's over the first one's, mean over runs; NaN where there are no two, or one is 0."""
-    frame, depth = study.layers(setting), study.depth(setting)
-    table = over_runs(frame[frame["step"] == step], "layer", "activation_std")["mean"]
+    table, depth = at_step(study, setting, step, "activation_std"), study.depth(setting)
     if depth < 3 or not {1, depth - 1} <= set(table.index) or not (table[1] > 0 and table[depth - 1] > 0):
         return float("nan")
     return float(np.log10(table[depth - 1] / table[1]))

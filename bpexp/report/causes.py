@@ -10,7 +10,7 @@ from bpexp.config import ConfigError
 from bpexp.core.activations import ACTIVATIONS
 from bpexp.prediction import input_lost_at
 from bpexp.report import words
-from bpexp.report.over_layers import backward_change, probed_steps
+from bpexp.report.over_layers import at_step, backward_change, probed_steps
 from bpexp.report.picture import over_runs
 from bpexp.report.predicted import predicted
 from bpexp.report.selection import Setting, Study
@@ -92,17 +92,12 @@ def _lost_input(study: Study, setting: Setting) -> str:
 # ---------------------------------------------------------------------------------------------- during training
 
 
-def _by_layer(study: Study, setting: Setting, column: str, step: int) -> "pd.Series[float]":
-    frame = study.layers(setting)
-    return over_runs(frame[frame["step"] == step], "layer", column)["mean"]
-
-
 def _saturated(study: Study, setting: Setting) -> str:
     steps, depth = probed_steps(study, setting), study.depth(setting)
-    last = _by_layer(study, setting, SATURATED, steps[-1])
+    last = at_step(study, setting, steps[-1], SATURATED)
     full = [int(layer) for layer in last.index[last >= ALL]]
     if full:
-        apart = [step for step in steps if not (_by_layer(study, setting, SATURATED, step).reindex(full) >= ALL).all()]
+        apart = [step for step in steps if not (at_step(study, setting, step, SATURATED).reindex(full) >= ALL).all()]
         since = next(step for step in steps if step > max(apart, default=-1))
         which = "the output layer" if full == [depth] else f"layer {full[0]}" if len(full) == 1 else f"{len(full)} of {depth} layers"
         start = "before training already" if since == 0 else f"from step {since:,} on, of those that were probed"
@@ -112,7 +107,7 @@ def _saturated(study: Study, setting: Setting) -> str:
     bounded = np.isfinite(ACTIVATIONS[study.config(setting).activation].range).all()
     if not bounded or not hidden.mean() > MANY:
         return ""
-    start_share = _by_layer(study, setting, SATURATED, 0)
+    start_share = at_step(study, setting, 0, SATURATED)
     before = float(start_share[start_share.index < depth].mean())
     return f"Of the hidden activations {words.percent(float(hidden.mean()))} are saturated at step {steps[-1]:,} ({words.percent(before)} at step 0)."
 

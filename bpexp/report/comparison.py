@@ -49,12 +49,12 @@ def comparison(study: Study) -> Picture:
     columns = [name for name in AXES if name in study.frame and study.frame[name].notna().any()]
     figure = Figure(figsize=(WIDTH, 0.45 * len(labels) + 1.4))
     axes = list(figure.subplots(1, max(1, len(columns)), sharey=True, squeeze=False).ravel())
-    numbers = [pd.DataFrame(columns=["sweep", "quantity", "value"])]
+    numbers = []
     for ax, column in zip(axes, columns, strict=False):
         for row, label in enumerate(labels):
             ends = _ends(study, label, column)
             _draw(ax, ends, row, log=column in LOSSES)
-            numbers.append(pd.DataFrame({"sweep": label, "quantity": column, "value": ends.to_numpy()}))
+            numbers += [(label, column, value) for value in ends]
         ax.set_xlabel(AXES[column])
         ax.grid(visible=False, axis="y")
         if column in LOSSES:
@@ -70,7 +70,7 @@ def comparison(study: Study) -> Picture:
         _sentence(study),
         tuple(notes),
         (_table(study),),
-        numbers=pd.concat([frame for frame in numbers if len(frame)] or numbers, ignore_index=True),
+        numbers=pd.DataFrame(numbers, columns=["sweep", "quantity", "value"]),
     )
 
 

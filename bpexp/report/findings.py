@@ -12,8 +12,7 @@ from bpexp.config import ConfigError
 from bpexp.datasets import load
 from bpexp.report import words
 from bpexp.report.causes import causes
-from bpexp.report.over_layers import GRAD, backward_change, with_layers
-from bpexp.report.picture import over_runs
+from bpexp.report.over_layers import GRAD, at_step, backward_change, with_layers
 from bpexp.report.remedies import remedy
 from bpexp.report.selection import Setting, Study, spread
 from bpexp.theory.limits import floors
@@ -156,8 +155,7 @@ def _entries(study: Study, setting: Setting) -> dict[int, float] | None:
     except ConfigError:
         return None
     sizes = [data.inputs, *[config.width] * (config.depth - 1), data.outputs]
-    frame = study.layers(setting)
-    norms = over_runs(frame[frame["step"] == 0], "layer", GRAD)["mean"]
+    norms = at_step(study, setting, 0, GRAD)
     return {int(k): float(norm - 0.5 * np.log10(sizes[int(k) - 1] * sizes[int(k)])) for k, norm in zip(norms.index, norms, strict=True)}
 
 

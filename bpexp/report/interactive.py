@@ -8,7 +8,6 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from math import isfinite
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from bpexp.core.arrays import Float64s, Ints
+from bpexp.core.arrays import Float64s
 from bpexp.core.schedule import log_spaced, spread
 from bpexp.report.over_layers import GRAD
 from bpexp.report.predicted import predicted
@@ -90,15 +89,10 @@ def _run(study: Study, run_id: str, points: int, grids: Listed) -> dict[str, Any
         values = frame[column].to_numpy(np.float64) if column in frame else np.empty(0)
         known = np.flatnonzero(~np.isnan(values))
         if len(known):
-            at = known[_places(len(known), points)]
+            at = known[log_spaced(len(known) - 1, points)]
             curves[column] = [grids.place(steps[at].tolist()), _short(values[at], 4)]
     (plateau,) = _short(np.array([row.get("plateau_loss", np.nan)], np.float64), 6)
     return {"id": run_id, "name": str(row["name"]), "curves": curves, "plateau": plateau}
-
-
-@cache
-def _places(count: int, points: int) -> Ints:
-    return log_spaced(count - 1, points)
 
 
 def _profiles(frame: pd.DataFrame | None, depth: int, most: int) -> dict[str, Any]:

@@ -31,7 +31,17 @@ from bpexp.report.picture import (
 from bpexp.report.predicted import NOTE, anchored, draw_theory, predicted, slope, slopes_sentence, theory_handle
 from bpexp.report.selection import Key, Setting, Study, colour_key, idle, one_of_each, spread
 
-__all__ = ["at_the_start", "backward_change", "comparable", "extremes", "gradient_heatmap", "gradient_profiles", "probed_steps", "with_layers"]
+__all__ = [
+    "at_step",
+    "at_the_start",
+    "backward_change",
+    "comparable",
+    "extremes",
+    "gradient_heatmap",
+    "gradient_profiles",
+    "probed_steps",
+    "with_layers",
+]
 
 GRAD, DELTA = "log10_grad_norm", "log10_delta_norm"
 STEPS_SHOWN = 5
@@ -74,7 +84,7 @@ def gradient_profiles(study: Study) -> Picture:
         numbers.append(rows(GRAD, over_runs(frame, ["step", "layer"], GRAD), of_setting(setting)))
         for step in steps[setting]:
             zeros |= _draw_profile(ax, frame[frame["step"] == step], GRAD, colours[step], f"step {step:,}", depth)
-        line = anchored(predicted(study, setting), GRAD, _at_step(study, setting, 0, GRAD))
+        line = anchored(predicted(study, setting), GRAD, at_step(study, setting, 0, GRAD))
         if line is not None and draw_theory(ax, line.index.to_numpy(np.float64), line["mean"].to_numpy()):
             theory.add(setting)
             numbers.append(rows(f"theory_{GRAD}", line, of_setting(setting) | {"step": 0}))
@@ -108,7 +118,7 @@ def _draw_profile(ax: Axes, frame: pd.DataFrame, column: str, colour: object, la
     return len(zero) > 0
 
 
-def _at_step(study: Study, setting: Setting, step: int, column: str) -> pd.Series:
+def at_step(study: Study, setting: Setting, step: int, column: str) -> pd.Series:
     """Means over runs by layer, at a step."""
     frame = study.layers(setting)
     return over_runs(frame[frame["step"] == step], "layer", column)["mean"]
@@ -116,7 +126,7 @@ def _at_step(study: Study, setting: Setting, step: int, column: str) -> pd.Serie
 
 def backward_change(study: Study, setting: Setting, step: int, column: str = GRAD) -> float:
     """log10 of the first layer's norm over the last one's at a step, mean over runs; -inf if the first one's is zero, NaN if the last one's is."""
-    table, depth = _at_step(study, setting, step, column), study.depth(setting)
+    table, depth = at_step(study, setting, step, column), study.depth(setting)
     if depth < 2 or not {1, depth} <= set(table.index) or not np.isfinite(table[depth]):
         return float("nan")
     return float(table[1] - table[depth])
@@ -154,7 +164,7 @@ def _with(study: Study, setting: Setting, ignored: Sequence[Key] = ()) -> str:
 def at_the_start(study: Study) -> Picture:
     """log10 ||delta|| of the untrained nets against the distance from the output, all settings in one panel."""
     settings = [setting for setting in with_layers(study) if study.depth(setting) > 1]
-    ignored = idle(study.swept, {setting: tuple(_at_step(study, setting, 0, DELTA)) for setting in settings})
+    ignored = idle(study.swept, {setting: tuple(at_step(study, setting, 0, DELTA)) for setting in settings})
     settings = one_of_each(settings, ignored)
     keys = [key for key in study.swept if key not in ignored]
     key = colour_key(keys)
@@ -170,7 +180,7 @@ def at_the_start(study: Study) -> Picture:
             start = frame[frame["step"] == 0].assign(layer=depth - frame["layer"])
             zeros |= _draw_profile(ax, start, DELTA, colours[setting[key]], setting.text() or "run", deepest)
             numbers.append(rows(DELTA, over_runs(frame[frame["step"] == 0], "layer", DELTA), told))
-            line = anchored(predicted(study, setting), DELTA, _at_step(study, setting, 0, DELTA)) if setting in compared else None
+            line = anchored(predicted(study, setting), DELTA, at_step(study, setting, 0, DELTA)) if setting in compared else None
             if line is not None and draw_theory(ax, depth - line.index.to_numpy(np.float64), line["mean"].to_numpy()):
                 theory.add(setting)
                 numbers.append(rows(f"theory_{DELTA}", line, told))

@@ -1,6 +1,6 @@
 """Pictures whose axes are the swept keys: a number per run (decades per layer, accuracy, loss) over what was varied."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from bpexp.core.arrays import Float64s
 from bpexp.report import words
 from bpexp.report.intervals import Interval
 from bpexp.report.numbers import of_setting, stacked
@@ -26,6 +27,7 @@ __all__ = [
     "accuracy",
     "bar_place",
     "bar_thickness",
+    "cells_of",
     "draw_series",
     "drawn_keys",
     "final_loss",
@@ -175,11 +177,17 @@ def value_axis(axes: Sequence[Axes], key: Key, measure: Measure) -> None:
 # ---------------------------------------------------------------------------------------------- two keys as a grid
 
 
-def draw_grid(ax: Axes, x: Key, y: Key, some: Sequence[Point], norm: Normalize, write: Callable[[float], str]) -> None:
-    """A cell per pair of values: its colour, and where there is room its number.  A pair that nobody ran stays white."""
+def cells_of(x: Key, y: Key, some: Iterable[Point], value: Callable[[Point], float]) -> Float64s:
+    """A row per value of y, a column per value of x; NaN where there is no point."""
     cells = np.full((len(y.levels), len(x.levels)), np.nan)
     for point in some:
-        cells[y.levels.index(point.setting[y]), x.levels.index(point.setting[x])] = point.mean
+        cells[y.levels.index(point.setting[y]), x.levels.index(point.setting[x])] = value(point)
+    return cells
+
+
+def draw_grid(ax: Axes, x: Key, y: Key, some: Sequence[Point], norm: Normalize, write: Callable[[float], str]) -> None:
+    """A cell per pair of values: its colour, and where there is room its number.  A pair that nobody ran stays white."""
+    cells = cells_of(x, y, some, lambda point: point.mean)
     image = ax.imshow(np.ma.masked_invalid(cells), norm=norm)
     ax.grid(visible=False)
     for point in some:

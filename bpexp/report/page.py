@@ -31,7 +31,7 @@ from bpexp.report.runs_table import heads, lines, link
 from bpexp.report.selection import Study, words_of
 from bpexp.tracking.reader import Runs
 
-__all__ = ["Shown", "folder_name", "glued", "render", "save_figure", "save_text", "template", "told", "write"]
+__all__ = ["Shown", "folder_name", "glued", "render", "save_figure", "save_table", "save_text", "template", "told", "write"]
 
 FORMATS: dict[str, dict[str, Any]] = {"png": {}, "svg": {"metadata": {"Date": None}}}
 TEMPLATES = Path(__file__).with_name("templates")
@@ -70,14 +70,14 @@ def write(runs: Runs, folder: Path, refresh: int | None = None) -> Iterator[Path
     study, pictures = Study(runs), []
     for entry, picture in draw(study):
         yield from save_figure(picture.figure, folder, entry.name)
-        yield _save_table(folder / f"{entry.name}.csv", picture.numbers)
+        yield save_table(folder / f"{entry.name}.csv", picture.numbers)
         told = (glued(picture.sentence), tuple(map(glued, picture.notes)))
         drawing = inlined((folder / f"{entry.name}.svg").read_text(encoding="utf-8"), entry.name, f"{entry.title}. {told[0]}")
         pictures.append(Shown(entry.name, entry.title, *told, picture.tables, drawing))
     for name in {entry.name for entry in PICTURES} - {shown.name for shown in pictures}:
         for ending in (*FORMATS, "csv"):
             (folder / f"{name}.{ending}").unlink(missing_ok=True)
-    yield _save_table(folder / "runs.csv", runs.runs)
+    yield save_table(folder / "runs.csv", runs.runs)
     yield save_text(folder / "index.html", render(study, pictures, refresh))
 
 
@@ -101,7 +101,7 @@ def told(files: Iterable[object], out: str) -> int:
     return 0
 
 
-def _save_table(path: Path, frame: pd.DataFrame) -> Path:
+def save_table(path: Path, frame: pd.DataFrame) -> Path:
     return save_text(path, frame.to_csv(index=False, lineterminator="\n"))
 
 

@@ -23,7 +23,7 @@ from bpexp.core.arrays import Float64s
 from bpexp.prediction import hidden_sigma_w2
 from bpexp.report import words
 from bpexp.report.decades import DECADES, STEADY, decade_points, expected
-from bpexp.report.over_settings import TRAIN_LOSS, Point, panel_points, points
+from bpexp.report.over_settings import TRAIN_LOSS, Point, cells_of, panel_points, points
 from bpexp.report.picture import WIDTH, Picture, cell_edges, key_axis, legend, panels, seeds_note, wrapped
 from bpexp.report.predicted import draw_theory, predicted, theory_handle
 from bpexp.report.selection import Key, Setting, Study
@@ -57,13 +57,6 @@ class Plane:
             return None
         x, y = sorted(pair, key=lambda key: (key.name != VARIANCE, key.name == DEPTH))
         return cls(x, y, list(some))
-
-    def cells(self, some: Iterable[Point], values: Callable[[Point], float]) -> Float64s:
-        """A row per value of y, a column per value of x; NaN where nothing was measured."""
-        found = np.full((len(self.y.levels), len(self.x.levels)), np.nan)
-        for point in some:
-            found[self.y.levels.index(point.setting[self.y]), self.x.levels.index(point.setting[self.x])] = values(point)
-        return found
 
 
 def _phase_plane(study: Study) -> tuple[Plane | None, list[Key]]:
@@ -169,7 +162,7 @@ def _sides(plane: Plane) -> tuple[Float64s, Float64s]:
 
 def _paint(ax: Axes, plane: Plane, some: Sequence[Point], look: _Look, values: Callable[[Point], float], written: bool) -> Float64s:
     """Cells in their colours, some with their numbers; the array that they show."""
-    cells = plane.cells(some, values)
+    cells = cells_of(plane.x, plane.y, some, values)
     x, y = _sides(plane)
     mesh = ax.pcolormesh(x, y, np.ma.masked_invalid(cells), norm=look.norm, cmap=look.map, shading="flat")
     ax.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bpexp.report import words
-from bpexp.report.page import Shown, glued, save_figure, save_text, template
+from bpexp.report.page import Shown, glued, save_figure, save_table, save_text, template
 from bpexp.report.papers import FIGURES
 from bpexp.report.picture import style
 from bpexp.report.selection import Study
@@ -54,7 +54,7 @@ class Page:
                 with style():
                     picture = FIGURES[name](study)
                 list(save_figure(picture.figure, self.folder, file))
-                save_text(self.folder / f"{file}.csv", picture.numbers.to_csv(index=False, lineterminator="\n"))
+                save_table(self.folder / f"{file}.csv", picture.numbers)
             except Exception as error:
                 self.undrawn.append(f"study={judged.name}: figures={name}: can't be drawn of these runs ({type(error).__name__}: {short(error)})")
             else:
