@@ -15,6 +15,7 @@ from mlflow.entities import Run
 
 from tests.bad_input.commands import attempt
 from tests.cli import environment, inside
+from tests.security.test_ui import free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -51,9 +52,7 @@ def pages(browser: "Browser", tmp_path_factory: pytest.TempPathFactory) -> Itera
     folder = tmp_path_factory.mktemp("pages")
     done = inside(folder, *WORDS, "hydra.launcher.n_jobs=1")
     assert done.returncode == 0, done.stderr
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
+    port = free_port()
     page = browser.new_page(viewport={"width": 1700, "height": 1000})
     page.set_default_timeout(1000 * PATIENCE)
     page.add_init_script("localStorage.clear()")  # as one opens it for the first time

@@ -19,10 +19,11 @@ from bpexp.tracking.reader import Runs, load_runs
 from bpexp.tracking.sink import MlflowSink
 from bpexp.tracking.store import connect, resolve
 from bpexp.verify.study import read
+from tests.browser.conftest import installed
 from tests.report.studies import runs_of
 
 SCRIPT = "</script><script>document.documentElement.id='ran'</script><img src=x onerror=\"document.documentElement.id='ran'\">"
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+BROWSER = installed()
 PATHS = ["../../x", "/etc/x", "a\x00b", "..", ".", "", "x" * 5000, "Ünï/cødé ☃", "con\nfig", "~/x", "C:\\x"]
 
 
