@@ -27,7 +27,7 @@ from mlflow.exceptions import MlflowException
 from pandas.api.types import is_numeric_dtype
 from pyarrow.lib import ArrowException
 
-from bpexp.config import RunConfig, keys, nested, parse, takes_whole, untracked, written
+from bpexp.config import Fault, RunConfig, keys, nested, parse, takes_whole, untracked, written
 from bpexp.core.histograms import HISTOGRAM
 from bpexp.core.jacobians import SPECTRUM
 from bpexp.core.probes import PROBES
@@ -198,7 +198,8 @@ class Stored:
         named = self.runs if sweep == "latest" else [run for run in self.runs if sweep in (run.info.run_id, run.info.run_name)]
         if not named:
             known = [str(run.info.run_name) for run in self.runs if is_sweep(run)][-5:]
-            raise NoRunsError(f"sweep={sweep}: no sweep or run of this name or id; the newest sweeps: {', '.join(known) or 'none'}")
+            must = f"no sweep or run of this name or id; the newest sweeps: {', '.join(known) or 'none'}"
+            raise NoRunsError(str(Fault("sweep", sweep, must)))  # which cuts a name that is endless
         sweeps = [run for run in reversed(named) if is_sweep(run)]
         return max(sweeps, key=_opened) if sweeps else named[-1]
 
