@@ -288,13 +288,20 @@ def _power(x: float, plain: bool) -> str:
 
 
 def log_axis(axis: Any) -> None:
-    """Ticks of a logarithmic axis: powers of ten, and multiples of them where less than two decades are in view."""
+    """Ticks of a logarithmic axis: powers of ten, multiples of them where less than two decades are in view, and round numbers where less than two
+    of those are.
+    """
     low, high = axis.get_view_interval()
     near = high < 100.0 * low
     within = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if high < 10.0 * low else (1.0, 2.0, 5.0) if near else (1.0,)
     axis.set_major_locator(LogLocator(subs=within))
     axis.set_major_formatter(FuncFormatter(lambda x, _: _power(float(np.log10(x)), plain=near or abs(np.log10(x)) <= 2) if x > 0 else ""))
     axis.set_minor_formatter(NullFormatter())
+    powers = 10.0 ** np.arange(floor(np.log10(low)), ceil(np.log10(high)) + 1)
+    if np.count_nonzero((np.outer(powers, within) >= low) & (np.outer(powers, within) <= high)) < 2:  # nearly equal values
+        axis.set_major_locator(MaxNLocator(4))
+        axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:.6g}"))
+        axis.set_minor_locator(NullLocator())
 
 
 def count_axis(axis: Any) -> None:

@@ -23,7 +23,7 @@ from bpexp.core.paths import count_multiplications
 from bpexp.report.figures import PICTURES, draw
 from bpexp.report.over_depth import multiplications
 from bpexp.report.over_steps import smoothed
-from bpexp.report.picture import MOST_PANELS, Picture, style
+from bpexp.report.picture import MOST_PANELS, Picture, log_axis, style
 from bpexp.report.selection import Study
 from tests.report.studies import configs, only, records, runs_of, study, with_layers
 
@@ -561,3 +561,19 @@ def test_the_deepest_nets_a_configuration_allows_are_no_float_s_business() -> No
     paths, backprop = multiplications(10_000)
     assert log10(paths) == pytest.approx(2 * log10(3) + 9_999 * log10(3) + log10(1.5 * (2 * 9_999 + 1) - 1.5), abs=1e-3)
     assert backprop == 3 + 9 * 10_000 + 12 * 9_999
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(1.0, 1.0006), (0.4505, 0.4508), (0.4, 0.45), (0.2, 0.9), (0.03, 0.4), (1e-7, 10.0), (1.9, 2.1), (9.99, 10.01)]
+)
+def test_a_logarithmic_axis_has_ticks_that_tell_its_scale(low: float, high: float) -> None:
+    ax = Figure().subplots()
+    ax.set_xscale("log")
+    ax.set_xlim(low, high)
+    log_axis(ax.xaxis)
+    ticks = [x for x in ax.xaxis.get_majorticklocs() if low <= x <= high]
+    labels = ax.xaxis.get_major_formatter().format_ticks(ticks)
+    assert len(set(labels)) == len(ticks) >= 2
+    for x, label in zip(ticks, labels, strict=True):
+        if "$" not in label:
+            assert float(label) == pytest.approx(x, rel=1e-5)
