@@ -26,7 +26,8 @@ from bpexp.sweep.app import _register
 from bpexp.sweep.carry import Job
 from bpexp.sweep.gallery import alone, logspace
 from bpexp.sweep.names import config_dir
-from bpexp.sweep.stacked import START_SECONDS, Load, Settings, load_of, processes, stack_key, stacks
+from bpexp.sweep.settings import Settings
+from bpexp.sweep.stacked import START_SECONDS, Load, load_of, processes, stack_key, stacks
 from bpexp.sweep.tuning import rounds
 from bpexp.tracking.notes import own_words
 from tests.cli import ROOT, environment, inside, lines
@@ -115,7 +116,7 @@ def test_a_stack_is_what_differs_in_lr_seed_init_and_tracking_alone() -> None:
 def test_stacks_are_small_enough_and_enough_and_the_longest_comes_first() -> None:
     deep = [Job(number, RunConfig(depth=50, seed=number)) for number in range(10)]
     flat = [Job(10 + number, RunConfig(depth=2, seed=number)) for number in range(30)]
-    loads = {stack_key(deep[0].config): Load(most=6, seconds=5.0), stack_key(flat[0].config): Load(most=8, seconds=0.2)}
+    loads = {stack_key(deep[0].config): Load(most=6, seconds=5.0, data=""), stack_key(flat[0].config): Load(most=8, seconds=0.2, data="")}
     found = stacks([*flat, *deep], loads, workers=2)
     assert sorted(job.number for stack in found for job in stack) == list(range(40))
     assert [len(stack) for stack in found] == [5, 5, 8, 8, 7, 7]
@@ -141,7 +142,7 @@ def test_a_stack_holds_what_fits_the_cache_and_the_memory(monkeypatch: pytest.Mo
 
 def test_a_process_needs_work_to_be_worth_its_start() -> None:
     cores = cpu_count()
-    short, long = Load(1, START_SECONDS / 10), Load(1, 100.0)
+    short, long = Load(1, START_SECONDS / 10, ""), Load(1, 100.0, "")
     assert processes([short] * 5, Settings()) == 1
     assert processes([long] * 100, Settings()) == cores
     assert processes([short] * 5, Settings(n_jobs=3)) == 3  # who asks for them gets them

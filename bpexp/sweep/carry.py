@@ -2,6 +2,7 @@
 
 import logging
 import shlex
+import socket
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from bpexp.tracking.tracked import Tracked
     from bpexp.tracking.writer import Writer
 
-__all__ = ["POLL_SECONDS", "Job", "JobError", "Outcome", "Tell", "Where", "carry_out", "close_open_runs", "give_up"]
+__all__ = ["POLL_SECONDS", "Job", "JobError", "Outcome", "Tell", "Where", "carry_out", "close_open_runs", "give_up", "told"]
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +39,11 @@ Tell = Callable[[News], None]
 
 @dataclass(frozen=True)
 class Job:
-    """A run to be trained, with its number in the sweep."""
+    """A run to be trained, with its number in the sweep; `data` is the checksum of what it is to train on, empty where that is not checked."""
 
     number: int
     config: RunConfig
+    data: str = ""
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ class Mine:
 
     def outcome(self, records: Records | Exception) -> Outcome:
         """When its records are stored, or wait to be."""
-        failure = self.sink.failure or (_told(records) if isinstance(records, Exception) else "")
+        failure = self.sink.failure or (told(records) if isinstance(records, Exception) else "")
         notes = tuple(note for note in (self.sink.remark, *self.checkpoints.remarks) if note)
         name = self.job.config.tracking.run_name or ""
         remarks = tuple(f"{name or 'this run'}: {note}" for note in notes)
@@ -163,9 +165,9 @@ def carry_out(jobs: Sequence[Job], where: Where, news: Tell = lambda _news: None
         return _Carrying(jobs, where, news).outcomes()
     except MemoryError as error:
         if len(jobs) == 1:
-            return [Outcome(jobs[0].number, failure=_told(error))]
+            return [Outcome(jobs[0].number, failure=told(error))]
     except Exception as error:  # the data's, or a mistake of ours
-        return [Outcome(job.number, failure=_told(error)) for job in jobs]
+        return [Outcome(job.number, failure=told(error)) for job in jobs]
     half = len(jobs) // 2
     return carry_out(jobs[:half], where, news) + carry_out(jobs[half:], where, news)
 
@@ -201,7 +203,7 @@ class _Carrying:
 
     def _groups(self, writer: "Writer") -> list[list[Mine]]:
         """The runs that are ours to train, those together that have come equally far."""
-        runs = [prepare(job.config) for job in self.jobs]
+        runs = [_prepared(job) for job in self.jobs]
         sinks = [writer.sink(job.number) for job in self.jobs]
         held: Sequence[Held | None] = writer.claim(sinks, runs) or [None] * len(runs)
         groups: dict[int, list[Mine]] = defaultdict(list)
@@ -244,6 +246,15 @@ class _Carrying:
             return [(mine, error) for mine in group]
 
 
+def _prepared(job: Job) -> Run:
+    """Raises ValueError where this machine has other data under the name than the one on which the sweep was planned."""
+    run = prepare(job.config)
+    if job.data not in ("", run.dataset.checksum):
+        data = job.config.data
+        raise ValueError(f"data={data.path or data.name}: {socket.gethostname()} has other data under this name (checksum {run.dataset.checksum})")
+    return run
+
+
 def give_up(job: Job, where: Where, error: Exception) -> Outcome:
     """End a run as FAILED whose process can't tell of it any more."""
     from bpexp.tracking.writer import Writer
@@ -252,7 +263,7 @@ def give_up(job: Job, where: Where, error: Exception) -> Outcome:
         sink = writer.sink(job.number)
         sink.open(prepare(job.config))
         sink.abort(error)
-    return Outcome(job.number, failure=_told(error))
+    return Outcome(job.number, failure=told(error))
 
 
 def close_open_runs(job: Job, where: Where, error: BaseException) -> None:
@@ -275,5 +286,6 @@ def close_open_runs(job: Job, where: Where, error: BaseException) -> None:
         return
 
 
-def _told(error: BaseException) -> str:
+def told(error: BaseException) -> str:
+    """`OSError: …`, in one line."""
     return f"{type(error).__name__}: {short(error)}"

@@ -2,20 +2,23 @@
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from bpexp.cli import refuse, tell
-from bpexp.config import ConfigError, Fault, RunConfig, parse
+from bpexp.config import ConfigError, RunConfig, parse
 from bpexp.experiment import Run, prepare
 from bpexp.sweep.carry import Job, JobError, Outcome, Where
 from bpexp.sweep.compose import Composed, Composer
+from bpexp.sweep.engines import opened
 from bpexp.sweep.folders import Folders
-from bpexp.sweep.stacked import Key, Load, Settings, load_of, processes, stack_key, stacks, train
+from bpexp.sweep.settings import Settings
+from bpexp.sweep.stacked import Key, Load, load_of, processes, stack_key, stacks, train
 from bpexp.sweep.workers import Workers, start
 
 __all__ = ["StackedLauncher"]
@@ -26,12 +29,12 @@ log = logging.getLogger(__name__)
 class StackedLauncher(Launcher):
     """Trains the jobs of a sweep in stacks, in several processes."""
 
-    def __init__(self, memory: object, max_runs: object, n_jobs: object) -> None:
-        """`memory`: MiB of a stack, at most; `max_runs`: runs in it; `n_jobs`: processes, None for one per core."""
+    def __init__(self, **keys: object) -> None:
+        """`keys`: those of `Settings`."""
         try:
-            self.settings = parse(Settings, {"memory": memory, "max_runs": max_runs, "n_jobs": n_jobs})
+            self.settings = Settings.of({key: OmegaConf.to_object(it) if isinstance(it, DictConfig) else it for key, it in keys.items()})
         except ConfigError as error:
-            refuse(ConfigError(Fault(f"hydra.launcher.{fault.key}", fault.value, fault.must) for fault in error.faults))
+            refuse(error)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:  # noqa: ARG002 (Hydra calls it by names)
         self.compose, self.folders = Composer(hydra_context.config_loader, config), Folders(config)
@@ -46,9 +49,12 @@ class StackedLauncher(Launcher):
             self.loads[key] = load_of(run, self.settings)
 
     def start(self, configs: Iterable[RunConfig]) -> None:
-        """Have the processes start in which admitted runs are to train."""
+        """Have the processes start in which admitted runs are to train.  Raises `ConfigError` where an engine can't be had."""
         count = processes([self.loads[stack_key(config)] for config in configs], self.settings)
-        self.workers = start(max(count, self.workers.count if self.workers else 1), self.workers)
+        if self.settings.backend == "processes":
+            self.workers = start(max(count, self.workers.count if self.workers else 1), self.workers)
+        else:
+            self.workers = self.workers or opened(self.settings, count, self.cwd)
 
     def stop(self) -> None:
         """End the processes."""
@@ -67,6 +73,7 @@ class StackedLauncher(Launcher):
                 self.admit(prepare(job.config))
         self.start(job.config for job in jobs)
         assert self.workers is not None
+        jobs = [replace(job, data=self.loads[stack_key(job.config)].data) for job in jobs]
         plan = stacks(jobs, self.loads, self.workers.count)
         log.info("runs to train: %s, stacks: %s, processes: %s", f"{len(jobs):,}", f"{len(plan):,}", self.workers.count)
         outcomes = train(

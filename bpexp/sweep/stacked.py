@@ -8,19 +8,18 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from math import ceil
-from typing import Annotated
 
 import numpy as np
-from annotated_types import Ge
-from pydantic import Strict
 
 from bpexp.cli import tell
 from bpexp.config import ConfigError, Fault, RunConfig, untracked
 from bpexp.experiment import Run, memory
-from bpexp.sweep.carry import POLL_SECONDS, Job, Outcome, Tell, Where, close_open_runs
-from bpexp.sweep.workers import Begin, Workers
+from bpexp.sweep.carry import Job, Outcome, Tell, Where, close_open_runs
+from bpexp.sweep.settings import Settings
+from bpexp.sweep.strikes import Begin
+from bpexp.sweep.workers import Workers
 
-__all__ = ["Key", "Load", "Settings", "load_of", "processes", "seconds", "stack_key", "stacks", "train"]
+__all__ = ["Key", "Load", "load_of", "processes", "seconds", "stack_key", "stacks", "train"]
 
 START_SECONDS = 4.0  # a worker takes half as long to start, MLflow being large, and holds up those that work meanwhile
 RUN_SECONDS = 0.05  # what a run takes besides its training, most of it in the store
@@ -28,21 +27,13 @@ LAYER_SECONDS, MULTIPLICATIONS = 5e-6, 2e10  # of a layer in a step: what it tak
 CACHE = 2**20  # bytes of the processor's second cache, where the system does not tell
 
 
-@dataclass
-class Settings:
-    """The launcher's keys."""
-
-    memory: Annotated[int, Strict(), Ge(1)] = 1024
-    max_runs: Annotated[int, Strict(), Ge(1)] = 64
-    n_jobs: Annotated[int, Strict(), Ge(1)] | None = None
-
-
 @dataclass(frozen=True)
 class Load:
-    """What a run asks of the machine: how many of its kind a stack may hold, and about how many seconds it takes."""
+    """What a run asks of the machine: how many of its kind a stack may hold, about how many seconds it takes, and its data, by their checksum."""
 
     most: int
     seconds: float
+    data: str
 
 
 # ---------------------------------------------------------------------------------------------- who trains with whom
@@ -70,7 +61,7 @@ def load_of(run: Run, settings: Settings) -> Load:
         raise ConfigError([Fault("hydra.launcher.memory", settings.memory, must)])
     layer = np.dtype(config.dtype).itemsize * (2 * _weights(run) + 4 * run.batch_size * sum(_sizes(run)[1:])) / config.depth
     most = min(settings.max_runs, 1 + (room - one) // (two - one), max(1, int(_cache() / layer)))
-    return Load(most, seconds(run))
+    return Load(most, seconds(run), dataset.checksum)
 
 
 def seconds(run: Run) -> float:
@@ -152,4 +143,4 @@ def _ended(plan: Sequence[Sequence[Job]], where: Where, workers: Workers, begin:
             tell([f"{sum(map(len, rest)):,} of the runs are trained by other processes: waiting for them"])
             waited = True
         if rest:
-            time.sleep(POLL_SECONDS)
+            time.sleep(workers.poll_seconds)

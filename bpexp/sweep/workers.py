@@ -1,44 +1,41 @@
-"""The processes in which a sweep trains, and what is done when one of them dies.
+"""The processes of this machine in which a sweep trains; what is done when one of them dies stands in `bpexp.sweep.strikes`."""
 
-A stack whose process died is handed out again, and goes on from its checkpoints.  Where that happens twice without a checkpoint in between, there
-may be too little memory for it: it is handed out by halves; a lone run that dies a third time has failed.
-"""
-
-import logging
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
-from bpexp.experiment import prepare
-from bpexp.sweep.carry import Job, Outcome, Tell, Where, carry_out, give_up
+from bpexp.sweep.carry import POLL_SECONDS, Job, Outcome, Tell, Where, carry_out
 from bpexp.sweep.news import News, drawable
+from bpexp.sweep.strikes import Begin, Stack, struck
 from bpexp.sweep.worker import READY
 
-__all__ = ["Here", "Processes", "Workers", "start"]
+__all__ = ["ONE_THREAD", "Here", "Processes", "Workers", "start"]
 
-STRIKES, LAST_STRIKE = 2, 3  # deaths in a row without a checkpoint, after which a stack is halved and a run has failed
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # a run that asks for more gets them
 STARTS = 3  # of one worker that dies before it has begun to work
 PIECE = 65536  # bytes that are read at once
 PATIENCE = 3.2  # seconds for workers to keep their states and end: a step gets `bpexp.stopping.STEP_SECONDS`
-
-Begin = Callable[[Job], None]
-
-log = logging.getLogger(__name__)
 
 
 class Workers(Protocol):
     """Who trains."""
 
-    count: int
+    @property
+    def count(self) -> int:
+        """Stacks that may be under way at once."""
+
+    @property
+    def poll_seconds(self) -> float:
+        """Between two looks at runs that other processes train."""
 
     def run(self, stacks: Iterable[Sequence[Job]], where: Where, begin: Begin, news: Tell) -> Iterator[list[Outcome]]:
         """The outcomes of each stack, as they come; `begin` is told each job that is handed out, `news` what there is to tell of their trainings."""
@@ -51,6 +48,7 @@ class Here:
     """The main process by itself."""
 
     count = 1
+    poll_seconds = POLL_SECONDS
 
     def run(self, stacks: Iterable[Sequence[Job]], where: Where, begin: Begin, news: Tell) -> Iterator[list[Outcome]]:
         for stack in stacks:
@@ -59,15 +57,6 @@ class Here:
             yield carry_out(stack, where, news)
 
     def stop(self, *, gently: bool) -> None: ...
-
-
-@dataclass(eq=False)
-class Stack:
-    """Jobs to hand out, how often their process has died in a row, and what they had kept when it last did."""
-
-    jobs: Sequence[Job]
-    strikes: int = 0
-    kept: frozenset[str] | None = None
 
 
 @dataclass(eq=False)
@@ -83,8 +72,7 @@ class Worker:
     @classmethod
     def start(cls) -> "Worker":
         ours, theirs = Pipe()
-        own = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # a run that asks for more gets them
-        own["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))  # what is imported here is imported there
+        own = ONE_THREAD | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # what is imported here is imported there
         line = [sys.executable, "-m", "bpexp.sweep.worker", str(theirs.fileno())]
         before = signal.pthread_sigmask(
             signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP}
@@ -133,6 +121,7 @@ class Processes:
     count: int
     workers: list[Worker] = field(default_factory=list)
     starts: int = 0  # in a row that came to nothing
+    poll_seconds: float = POLL_SECONDS
 
     def __post_init__(self) -> None:
         self.workers = [Worker.start() for _ in range(self.count)]
@@ -200,16 +189,9 @@ class Processes:
         self.workers[self.workers.index(worker)] = Worker.start()
         if stack is None:
             return []
-        strikes = stack.strikes + 1 if _kept(stack.jobs, where) == stack.kept else 1
-        if len(stack.jobs) == 1 and strikes == LAST_STRIKE:
-            return [give_up(stack.jobs[0], where, ChildProcessError(f"{_death(code)} {LAST_STRIKE} times without a checkpoint in between"))]
-        log.info("%s; tried again: %s", _death(code).rstrip(","), ", ".join(str(job.config.tracking.run_name) for job in stack.jobs))
-        parts = [stack.jobs]
-        if strikes >= STRIKES and len(stack.jobs) > 1:
-            half = len(stack.jobs) // 2
-            parts = [stack.jobs[:half], stack.jobs[half:]]
-        queue.extendleft(Stack(part, strikes, _kept(part, where)) for part in reversed(parts))
-        return []
+        outcomes, again = struck(stack, where, _death(code))
+        queue.extendleft(reversed(again))
+        return outcomes
 
 
 def start(count: int, there: Workers | None = None) -> Workers:
@@ -219,12 +201,6 @@ def start(count: int, there: Workers | None = None) -> Workers:
             return there
         there.stop(gently=False)
     return Here() if count == 1 else Processes(count)
-
-
-def _kept(jobs: Sequence[Job], where: Where) -> frozenset[str]:
-    """What jobs have kept of their trainings: when this changes, they have come further."""
-    folders = (where.checkpoints(job.config, prepare(job.config).fingerprint).folder for job in jobs)
-    return frozenset(str(file) for folder in folders if folder.is_dir() for file in folder.iterdir())
 
 
 def _death(code: int) -> str:

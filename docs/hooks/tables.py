@@ -30,7 +30,7 @@ from bpexp.core.probes import PROBES
 from bpexp.core.rows import Row
 from bpexp.datasets import COMMON, DATASETS
 from bpexp.stopping import INTERRUPTED, TERMINATED
-from bpexp.sweep.stacked import Settings
+from bpexp.sweep.settings import Settings
 from bpexp.theory.mean_field import NoCriticalPointError, critical, settled
 
 COMMENT = re.compile(r"^<!-- table: (?P<words>[^>]+?) -->$", re.MULTILINE)
