@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from glob import glob
 from itertools import count
 from pathlib import Path
 
@@ -180,7 +181,8 @@ class Sweeps:
         return len(self.nets("FINISHED"))
 
     def checkpoints(self) -> list[Path]:
-        return sorted(self.folder.glob(".bpexp/*/checkpoints/*/*.ckpt"))
+        found = glob(f"{self.folder}/.bpexp/*/checkpoints/*/*.ckpt")  # noqa: PTH207 (pathlib's raises where a folder is removed meanwhile)
+        return sorted(map(Path, found))
 
     def jobs(self, parent: str) -> list[tuple[str, str]]:
         """A manifest: overrides and run ids."""

@@ -18,7 +18,7 @@ from bpexp.sweep.news import News, drawable
 from bpexp.sweep.strikes import Begin, Stack, struck
 from bpexp.sweep.worker import READY
 
-__all__ = ["ONE_THREAD", "Here", "Processes", "Workers", "start"]
+__all__ = ["ONE_THREAD", "PATIENCE", "Here", "Processes", "Workers", "start"]
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # a run that asks for more gets them
 STARTS = 3  # of one worker that dies before it has begun to work

@@ -4,6 +4,7 @@
 `cluster`: `slurm`, or `local` for processes of this machine; left out, Slurm where it is there.  `n_jobs` is how many are in the queue at once.
 """
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import asdict
@@ -13,12 +14,13 @@ from typing import Any, ClassVar
 
 from submitit import AutoExecutor
 from submitit import Job as Submitted
-from submitit.core.utils import FailedJobError, UncompletedJobError
+from submitit.core.utils import DelayedSubmission, FailedJobError, UncompletedJobError
 
 from bpexp.config import ConfigError, Fault, written
 from bpexp.sweep.carry import Job, Outcome, Where
 from bpexp.sweep.engines.task import Task
 from bpexp.sweep.settings import Settings
+from bpexp.sweep.workers import PATIENCE
 
 __all__ = ["Engine"]
 
@@ -49,7 +51,7 @@ class Engine:
     def submit(self, task: Task, jobs: Sequence[Job], where: Where) -> "Future[list[Outcome]]":
         future: Future[list[Outcome]] = Future()
         try:
-            job = self.executor.submit(task, jobs, where)
+            job = self.executor.submit(Resumable(task), jobs, where)
         except Exception as error:  # Slurm refuses it, or can't be reached
             future.set_exception(error)
             return future
@@ -58,9 +60,27 @@ class Engine:
         return future
 
     def stop(self) -> None:
-        for job in self.jobs:
-            if not job.done():
-                job.cancel(check=False)
+        """Cancel what is in the queue or trains; Slurm may take longer about it than is waited here."""
+        left = [job for job in self.jobs if not job.done()]
+        for job in left:
+            job.cancel(check=False)
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end and any(not job.done() for job in left):
+            time.sleep(0.1)
+
+
+class Resumable:
+    """A task that goes on from its checkpoints where Slurm preempts its job or its time is up: submitit submits it again."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+
+    def __call__(self, jobs: Sequence[Job], where: Where) -> list[Outcome]:
+        return self.task(jobs, where)
+
+    def checkpoint(self, jobs: Sequence[Job], where: Where) -> DelayedSubmission:
+        """By this name submitit asks for what is to be called the next time."""
+        return DelayedSubmission(self, jobs, where)
 
 
 def _hear(job: "Submitted[Any]", future: "Future[list[Outcome]]") -> None:
