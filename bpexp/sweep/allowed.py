@@ -152,15 +152,21 @@ def _resolved_faults(config: DictConfig, part: str) -> Iterator[Fault]:
         yield Fault(f"hydra.{part}", "", f"can't be resolved ({str(error).splitlines()[0]})")
         return
     yield from _target_faults({part: resolved})
-    if isinstance(resolved, dict) and str(resolved.get("_target_")).endswith(".SlurmLauncher"):
-        yield from _script_faults(resolved, OmegaConf.to_container(config.hydra.overrides.hydra))
+    if isinstance(resolved, dict):
+        yield from _untyped_faults(resolved, OmegaConf.to_container(config.hydra.overrides.hydra))
 
 
-def _script_faults(launcher: Mapping[str, Any], typed: Any) -> Iterator[Fault]:
+def _untyped_faults(launcher: Mapping[str, Any], typed: Any) -> Iterator[Fault]:
+    """What a file would have Slurm run, or whom it would have us trust."""
+    target = str(launcher.get("_target_"))
+    why = "it goes into the script that Slurm runs" if target.endswith(".SlurmLauncher") else "this process runs what is sent from there"
     for key, value in launcher.items():
-        asks = (value and key not in SLURM) or any("\n" in str(it) for _, it in _leaves(value))
+        if target.endswith(".SlurmLauncher"):
+            asks = (value and key not in SLURM) or any("\n" in str(it) for _, it in _leaves(value))
+        else:
+            asks = target.endswith(".BpexpLauncher") and key == "address" and value
         if asks and not any(re.match(rf"\+*hydra\.launcher\.{re.escape(key)}\b", word) for word in typed):
-            yield Fault(f"hydra.launcher.{key}", value, "must be typed, not stand in a file: it goes into the script that Slurm runs")
+            yield Fault(f"hydra.launcher.{key}", value, f"must be typed, not stand in a file: {why}")
 
 
 def _logging_faults(part: str, node: Any) -> Iterator[Fault]:

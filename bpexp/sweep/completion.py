@@ -4,9 +4,11 @@ configuration for each press of the key, does not know what a key may be, nor `p
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import get_args
 
 from bpexp.config import GROUPS, RunConfig, choices, flatten, keys, written
 from bpexp.sweep.names import groups
+from bpexp.sweep.settings import Backend
 
 __all__ = ["SCRIPT", "complete"]
 
@@ -29,6 +31,8 @@ complete -p python &>/dev/null || complete -o nospace -o bashdefault -o default 
 FLAGS = ("-m", "-v", "--cfg", "--config-dir", "--help", "--multirun", "--verbose", "--version")
 HYDRAS = {  # Hydra's own keys that one types
     "hydra/launcher": ("basic", "stacked"),
+    "hydra.launcher.address": (),
+    "hydra.launcher.backend": get_args(Backend),
     "hydra.launcher.max_runs": ("64",),
     "hydra.launcher.memory": ("1024",),
     "hydra.launcher.n_jobs": (),

@@ -8,7 +8,7 @@ from pydantic import Strict, StringConstraints
 
 from bpexp.config import ConfigError, Fault, flatten, parse
 
-__all__ = ["Settings"]
+__all__ = ["Backend", "Settings"]
 
 Backend = Literal["processes", "loky", "dask", "ray", "submitit"]
 HAS = {"address": ("dask", "ray"), "submitit": ("submitit",)}  # keys that some of them alone have a use for

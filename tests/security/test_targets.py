@@ -172,6 +172,15 @@ def test_what_slurm_runs_is_typed(capfd: pytest.CaptureFixture[str], tmp_path: P
     assert composed(capfd, path, "hydra/launcher=c") == []
 
 
+def test_whom_to_trust_is_typed(capfd: pytest.CaptureFixture[str], tmp_path: Path, hydra_as_it_was: None) -> None:
+    """What comes from a scheduler is unpickled."""
+    stacked = (config_dir() / "hydra/launcher/stacked.yaml").read_text()
+    evil = folder(tmp_path, hydra__launcher__a=stacked.replace("address: null", "address: evil:8786").replace("backend: processes", "backend: dask"))
+    path = f"hydra.searchpath=['file://{evil}']"
+    assert composed(capfd, path, "hydra/launcher=a")[0].startswith("bpexp: hydra.launcher.address=evil:8786: must be typed")
+    assert composed(capfd, path, "hydra/launcher=a", "hydra.launcher.address=good:8786") == []
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -2,10 +2,10 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from bpexp.sweep.carry import Job, Outcome, Tell, Where, told
 from bpexp.sweep.engines.task import Task
@@ -17,21 +17,25 @@ log = logging.getLogger(__name__)
 
 
 class Engine(Protocol):
-    """A pool of processes, here or on other machines.
+    """A pool of processes, here or on other machines."""
 
-    `lost`: what a future raises when its worker was lost, and nothing else is wrong.  `together`: all workers are lost with one.  `poll_seconds`:
-    between two looks at runs that other processes train.
-    """
+    @property
+    def lost(self) -> tuple[type[BaseException], ...]:
+        """What a future raises when its worker was lost, and nothing else is wrong."""
 
-    lost: ClassVar[tuple[type[BaseException], ...]]
-    together: ClassVar[bool]
-    poll_seconds: ClassVar[float]
+    @property
+    def together(self) -> bool:
+        """Whether all workers are lost with one."""
+
+    @property
+    def poll_seconds(self) -> float:
+        """Between two looks at runs that other processes train."""
 
     @property
     def count(self) -> int:
         """Stacks that may be under way at once."""
 
-    def submit(self, task: Callable[[Sequence[Job], Where], list[Outcome]], jobs: Sequence[Job], where: Where) -> "Future[list[Outcome]]": ...
+    def submit(self, task: Task, jobs: Sequence[Job], where: Where) -> "Future[list[Outcome]]": ...
 
     def stop(self) -> None:
         """End what is under way, where that is ours to end."""

@@ -1,0 +1,55 @@
+"""Schedulers and workers of Dask and Ray on loopback, started as docs/how-to/cluster.md says."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.cli import environment
+from tests.security.test_ui import free_port
+from tests.served import wait_until
+
+__all__ = ["dask", "ray"]
+
+SCRIPTS = Path(sys.executable).parent
+
+
+@contextmanager
+def dask(folder: Path, workers: int) -> Iterator[str]:
+    port = free_port()
+    address = f"tcp://127.0.0.1:{port}"
+    with (
+        _process(folder, "scheduler", "dask", "scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"),
+        _process(folder, "worker", "dask", "worker", address, "--nthreads", "1", "--nworkers", str(workers), "--no-dashboard"),
+    ):
+        yield address
+
+
+@contextmanager
+def ray(folder: Path, workers: int) -> Iterator[str]:
+    port = free_port()
+    words = ["--head", f"--port={port}", "--node-ip-address=127.0.0.1", f"--num-cpus={workers}", "--include-dashboard=false", "--block"]
+    with _process(folder, "head", "ray", "start", *words) as told:
+        wait_until(lambda: "Ray runtime started" in told.read_text())
+        yield f"127.0.0.1:{port}"
+
+
+@contextmanager
+def _process(folder: Path, name: str, command: str, *words: str) -> Iterator[Path]:
+    """A command of this environment in a session of its own, and the file of what it prints."""
+    told = folder / f"{name}.txt"
+    with told.open("w") as file:
+        line: Sequence[str] = [str(SCRIPTS / command), *words]
+        process = subprocess.Popen(line, cwd=folder, env=environment(RAY_USAGE_STATS_ENABLED="0"), stdout=file, stderr=file, start_new_session=True)
+    try:
+        yield told
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()

@@ -1,0 +1,59 @@
+"""A sweep of 64 runs, who trains it, and what has to come of it."""
+
+from bpexp.tracking.owner import OWNER, Owner
+from tests.served import wait_until
+from tests.sweeps import Command, Done, Sweeps, alive
+
+__all__ = ["RUNS", "SWEEP", "Numbers", "begun", "numbers", "owners", "pid", "run", "whole"]
+
+NET = ("width=8", "batch_size=8", "steps=400", "probe_points=4", "optimizer=momentum", "lr=0.1", "data=synthetic", "tracking.checkpoint_seconds=0.05")
+SWEEP = ("-m", "depth=3,4", "seed=range(0,32)", *NET, "hydra.launcher.max_runs=8", "hydra.launcher.n_jobs=2")  # 8 stacks
+RUNS = 64
+Numbers = dict[str, object]
+
+
+def numbers(sweeps: Sweeps) -> Numbers:
+    """All that the only sweep of a store has left."""
+    (parent,) = sweeps.parents()
+    return sweeps.numbers(parent)
+
+
+def owners(sweeps: Sweeps, status: str) -> list[str]:
+    """Who trains, or has trained, a store's runs of a status."""
+    return sorted({sweeps.tag(net, OWNER) for net in sweeps.nets(status)} - {""})
+
+
+def pid(told: str) -> int:
+    owner = Owner.parse(told)
+    assert owner is not None
+    return owner.pid
+
+
+def begun(sweeps: Sweeps, command: Command) -> list[str]:
+    """Who trains, as soon as one stack has ended and others have kept some state."""
+    training: list[str] = []
+
+    def under_way() -> bool:
+        training[:] = owners(sweeps, "RUNNING")
+        return sweeps.finished() >= RUNS // 8 and bool(sweeps.checkpoints() and training)
+
+    command.wait_for(under_way)
+    return training
+
+
+def run(sweeps: Sweeps, *words: str) -> Done:
+    """A command to its end, soon after which nothing of it is left."""
+    command = sweeps.start(*words)
+    try:
+        done = command.done()
+        wait_until(lambda: alive(command.pid) == [])
+    finally:
+        command.end()
+    return done
+
+
+def whole(sweeps: Sweeps, done: Done, expected: Numbers) -> None:
+    """The sweep has the numbers that it ought to have, each once, and left nothing else."""
+    assert (done.code, done.err) == (0, "")
+    assert sweeps.numbers(sweeps.parents()[-1]) == expected
+    assert (sweeps.finished(), sweeps.twice(), sweeps.checkpoints()) == (RUNS, [], [])
