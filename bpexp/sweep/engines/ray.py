@@ -12,6 +12,8 @@ from typing import Any, ClassVar
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when Ray starts: it would tell its makers
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # as will be usual; else it warns
+if (Path.home() / ".ray/auth_token").exists() or {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & set(os.environ):
+    os.environ.setdefault("RAY_AUTH_MODE", "token")  # as `ray start` has it
 
 import ray
 from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
@@ -23,8 +25,6 @@ from bpexp.sweep.settings import Settings
 
 __all__ = ["Engine"]
 
-LOCAL = "127.0.0.1"
-
 
 class Engine:
     """A driver of a Ray cluster."""
@@ -35,7 +35,7 @@ class Engine:
 
     def __init__(self, settings: Settings, processes: int, _folder: Path) -> None:
         self.most = settings.n_jobs
-        own: dict[str, Any] = {"num_cpus": processes, "include_dashboard": False, "_node_ip_address": LOCAL} if settings.address is None else {}
+        own: dict[str, Any] = {"num_cpus": processes, "include_dashboard": False} if settings.address is None else {}
         try:
             ray.init(settings.address or "local", log_to_driver=False, logging_level=logging.CRITICAL, **own)
         except (OSError, ValueError, RuntimeError) as error:
