@@ -1,8 +1,8 @@
 """Ctrl-C, SIGTERM and a terminal that is closed, taken where nothing is half done.
 
 A signal ends a command as `KeyboardInterrupt` or, with 128 and its number, `SystemExit`.  While a net trains, the signal waits for the end of the
-step, so that there is a state to keep; a step that takes too long is not waited for, nor is a store when the command ought to have ended.  A second
-signal leaves at once.
+step, so that there is a state to keep; a step that takes too long is not waited for, nor is a store when the command ought to have ended.  While a
+process is being started, the signal waits until that is known, so that it can be ended.  A second signal leaves at once.
 """
 
 import os
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NoReturn
 
-__all__ = ["INTERRUPTED", "TERMINATED", "between_steps", "install", "stopped"]
+__all__ = ["INTERRUPTED", "TERMINATED", "between_steps", "held", "install", "stopped"]
 
 INTERRUPTED, TERMINATED = 130, 143  # exit codes of a command that Ctrl-C or `kill` ended, as the shell has them
 STEP_SECONDS = 2.0  # that a step under way gets
@@ -29,6 +29,7 @@ class Pending:
     signal: int | None = None
     due: float = 0.0  # time.monotonic() when the command ought to have ended
     watched: bool = False
+    held: bool = False
     worker: bool = False
 
     def came(self) -> bool:
@@ -69,6 +70,20 @@ def between_steps() -> Iterator[Callable[[], bool]]:
         _leave()
 
 
+@contextmanager
+def held() -> Iterator[None]:
+    """In this context a signal waits for the context's end, however long that is, which raises it: what the context makes is known by then."""
+    if _pending.came():
+        _leave()
+    _pending.held = True
+    try:
+        yield
+    finally:
+        _pending.held = False
+    if _pending.came():
+        _leave()
+
+
 def _come(number: int, _frame: object) -> None:
     if _pending.came():
         if _pending.worker:
@@ -79,7 +94,7 @@ def _come(number: int, _frame: object) -> None:
     _pending.signal, _pending.due = number, time.monotonic() + ALL_SECONDS
     if _pending.watched:
         signal.setitimer(signal.ITIMER_REAL, STEP_SECONDS)
-    else:
+    elif not _pending.held:
         _leave()
 
 

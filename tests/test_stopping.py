@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,9 @@ from bpexp.config import RunConfig
 from bpexp.core.records import Records
 from bpexp.core.training import Training
 from bpexp.experiment import NullSink, prepare, run
+from bpexp.sweep.carry import Job, Where
+from bpexp.sweep.launcher import StackedLauncher
+from bpexp.sweep.workers import Processes
 from tests.cli import environment
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
@@ -127,3 +132,56 @@ with stopping.between_steps():
 def test_a_second_one_leaves_at_once() -> None:
     ended = subprocess.run([sys.executable, "-c", SECOND], env=environment(), capture_output=True, text=True, timeout=50, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "waits\n", "")
+
+
+class Starts:
+    """The processes that a test starts, during the first of which a signal comes."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.started: list[subprocess.Popen[bytes]] = []
+
+    def __call__(self, *words: Any, **how: Any) -> subprocess.Popen[bytes]:
+        self.started.append(POPEN(*words, **how))
+        if len(self.started) == 1:
+            os.kill(os.getpid(), self.number)
+        return self.started[-1]
+
+    def left(self) -> int:
+        """How many of them nobody has ended; none is left behind."""
+        found = [process for process in self.started if process.returncode is None]
+        for process in found:
+            process.kill()
+            process.wait()
+        return len(found)
+
+
+POPEN = subprocess.Popen
+
+
+@pytest.mark.parametrize(("number", "error", "code"), ENDS)
+def test_while_processes_are_started_it_waits_until_all_are_known(
+    number: int, error: type[BaseException], code: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launcher = StackedLauncher(memory=1024, max_runs=1, n_jobs=2)
+    launcher.loads, launcher.workers = {}, None
+    configs = [RunConfig(seed=seed) for seed in (0, 1)]
+    for config in configs:
+        launcher.admit(prepare(config))
+    starts = Starts(number)
+    monkeypatch.setattr(subprocess, "Popen", starts)
+    with pytest.raises(error) as told:
+        launcher.start(configs)
+    launcher.stop()
+    assert (len(starts.started), starts.left()) == (2, 0)
+    assert getattr(told.value, "code", None) == code
+
+
+def test_and_until_the_one_in_the_place_of_one_that_died_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workers, starts = Processes(1), Starts(signal.SIGTERM)
+    workers.workers[0].process.kill()
+    monkeypatch.setattr(subprocess, "Popen", starts)
+    with pytest.raises(SystemExit):
+        list(workers.run([[Job(0, RunConfig())]], Where("nowhere://", tmp_path), lambda _: None, lambda _: None))
+    workers.stop(gently=True)
+    assert (len(starts.started), starts.left()) == (1, 0)

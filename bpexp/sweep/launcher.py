@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from bpexp.cli import refuse, tell
 from bpexp.config import ConfigError, RunConfig, parse
 from bpexp.experiment import Run, prepare
+from bpexp.stopping import held
 from bpexp.sweep.carry import Job, JobError, Outcome, Where
 from bpexp.sweep.compose import Composed, Composer
 from bpexp.sweep.engines import opened
@@ -51,10 +52,11 @@ class StackedLauncher(Launcher):
     def start(self, configs: Iterable[RunConfig]) -> None:
         """Have the processes start in which admitted runs are to train.  Raises `ConfigError` where an engine can't be had."""
         count = processes([self.loads[stack_key(config)] for config in configs], self.settings)
-        if self.settings.backend == "processes":
-            self.workers = start(max(count, self.workers.count if self.workers else 1), self.workers)
-        else:
+        if self.settings.backend != "processes":
             self.workers = self.workers or opened(self.settings, count, self.cwd)
+            return
+        with held():  # whatever comes meanwhile, `stop` knows all that have started
+            self.workers = start(max(count, self.workers.count if self.workers else 1), self.workers)
 
     def stop(self) -> None:
         """End the processes."""

@@ -13,6 +13,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
+from bpexp.stopping import held
 from bpexp.sweep.carry import POLL_SECONDS, Job, Outcome, Tell, Where, carry_out
 from bpexp.sweep.news import News, drawable
 from bpexp.sweep.strikes import Begin, Stack, struck
@@ -186,7 +187,8 @@ class Processes:
             self.starts += 1
             if self.starts == STARTS:
                 raise ChildProcessError(f"a training process ends before it has begun (exit code {code})")
-        self.workers[self.workers.index(worker)] = Worker.start()
+        with held():
+            self.workers[self.workers.index(worker)] = Worker.start()
         if stack is None:
             return []
         outcomes, again = struck(stack, where, _death(code))
