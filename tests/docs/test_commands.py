@@ -47,7 +47,9 @@ ELSEWHERE = {  # the test, or the script, that runs a command in earnest, and wo
     "eval $(python -m bpexp -sc install=bash)": ("tests/test_completion.py", 'eval "$(python -m bpexp -sc install=bash)"'),
 }
 
-ALL = commands()
+PAGES_ELSEWHERE = {"docs/how-to/cluster.md": "tests/engines/test_docs.py"}  # pages whose commands need services, and the tests that start them
+
+ALL = [command for command in commands() if command.page not in PAGES_ELSEWHERE]
 RUN = {command.line: command for command in ALL if command.line not in ELSEWHERE}  # each once, where it is told last
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
@@ -153,6 +155,11 @@ def test_command(command: Command, folder: Path) -> None:
 
 def test_no_entry_of_a_table_is_left_over() -> None:
     assert not (INSTEAD.keys() | ELSEWHERE.keys()) - {command.line for command in ALL}
+
+
+@pytest.mark.parametrize("page", PAGES_ELSEWHERE)
+def test_another_test_runs_a_page(page: str) -> None:
+    assert f'"{page}"' in (ROOT / PAGES_ELSEWHERE[page]).read_text()
 
 
 @pytest.mark.parametrize("line", ELSEWHERE)

@@ -12,7 +12,7 @@ from tests.cli import environment
 from tests.security.test_ui import free_port
 from tests.served import wait_until
 
-__all__ = ["dask", "ray"]
+__all__ = ["dask", "process", "ray"]
 
 SCRIPTS = Path(sys.executable).parent
 
@@ -22,8 +22,8 @@ def dask(folder: Path, workers: int) -> Iterator[str]:
     port = free_port()
     address = f"tcp://127.0.0.1:{port}"
     with (
-        _process(folder, "scheduler", "dask", "scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"),
-        _process(folder, "worker", "dask", "worker", address, "--nthreads", "1", "--nworkers", str(workers), "--no-dashboard"),
+        process(folder, "scheduler", "dask", "scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"),
+        process(folder, "worker", "dask", "worker", address, "--nthreads", "1", "--nworkers", str(workers), "--no-dashboard"),
     ):
         yield address
 
@@ -32,13 +32,13 @@ def dask(folder: Path, workers: int) -> Iterator[str]:
 def ray(folder: Path, workers: int) -> Iterator[str]:
     port = free_port()
     words = ["--head", f"--port={port}", "--node-ip-address=127.0.0.1", f"--num-cpus={workers}", "--include-dashboard=false", "--block"]
-    with _process(folder, "head", "ray", "start", *words) as told:
+    with process(folder, "head", "ray", "start", *words) as told:
         wait_until(lambda: "Ray runtime started" in told.read_text())
         yield f"127.0.0.1:{port}"
 
 
 @contextmanager
-def _process(folder: Path, name: str, command: str, *words: str) -> Iterator[Path]:
+def process(folder: Path, name: str, command: str, *words: str) -> Iterator[Path]:
     """A command of this environment in a session of its own, and the file of what it prints."""
     told = folder / f"{name}.txt"
     with told.open("w") as file:
