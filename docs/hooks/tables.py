@@ -8,13 +8,14 @@ The first word is a function of this module, the others are what it is told.  Wh
 import csv
 import re
 import signal
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from importlib import import_module
 from inspect import getdoc, signature
 from math import isfinite
 from operator import getitem
 from pathlib import Path
+from typing import Any
 
 import yaml
 from mkdocs.config.defaults import MkDocsConfig
@@ -34,7 +35,7 @@ from bpexp.sweep.settings import Settings
 from bpexp.theory.mean_field import NoCriticalPointError, critical, settled
 
 COMMENT = re.compile(r"^<!-- table: (?P<words>[^>]+?) -->$", re.MULTILINE)
-SET = re.compile(r"^(?P<key>\w+): (?P<value>.*?) # (?P<text>.+)$", re.MULTILINE)  # a line of a file in conf/
+SET = re.compile(r"^(?P<indent> *)(?P<key>\w+): (?P<value>.*?) # (?P<text>.+)$", re.MULTILINE)  # a line of a file in conf/
 NUMBER = re.compile(r"[−\d.,]+|none|∞")
 HYDRAS = {"_target_", "max_batch_size"}  # keys of every such file
 ROOT = Path(__file__).parents[2]
@@ -110,13 +111,24 @@ def _names(allowed: str) -> str:
 def group_keys(name: str) -> str:
     """The keys of a file in conf/hydra/ with what its comments say of them; bounds, where the launcher's own schema has some."""
     text = (ROOT / "conf" / "hydra" / f"{name}.yaml").read_text()
-    found = [match.groups() for match in SET.finditer(text)]
-    if silent := set(yaml.safe_load(text)) - HYDRAS - {key for key, _, _ in found}:
+    found = [(_group_at(text, match) + match["key"], match["value"], match["text"]) for match in SET.finditer(text)]
+    if silent := set(_leaves(yaml.safe_load(text))) - HYDRAS - {key for key, _, _ in found}:
         raise LookupError(f"conf/hydra/{name}.yaml says nothing of {', '.join(silent)}")
     bounds = {key: allowed for key, _, _, allowed in described(Settings, Settings())}
     part = name.partition("/")[0]
     rows = ((named(f"hydra.{part}.{key}", f"hydra.{part}.{key}"), code(value), told, bounds.get(key, "")) for key, value, told in found)
     return ruled(("key", "default", "meaning", "allowed"), rows)
+
+
+def _leaves(values: Mapping[str, Any]) -> Iterator[str]:
+    for key, value in values.items():
+        yield from (f"{key}.{inner}" for inner in _leaves(value)) if value and isinstance(value, Mapping) else [key]
+
+
+def _group_at(text: str, match: re.Match[str]) -> str:
+    """`submitit.` before an indented key: the last line before it that is not."""
+    before = re.findall(r"^(\w+):", text[: match.start()], re.MULTILINE)
+    return f"{before[-1]}." if match["indent"] else ""
 
 
 # ---------------------------------------------------------------------------------------------- options
