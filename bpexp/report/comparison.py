@@ -23,7 +23,14 @@ MOST_LISTED = 8  # values of a cell
 AXES = {"final_loss": "final training loss", "final_accuracy_test": "test accuracy after the last step"}
 LOSSES = ("final_loss",)
 DOT: dict[str, Any] = {"color": "C0", "marker": "o", "markersize": 3.5, "linestyle": "", "alpha": 0.5, "markeredgewidth": 0.0}
-MEAN: dict[str, Any] = {"color": "#222222", "marker": "|", "markersize": 9, "linewidth": 1.0}
+MEAN: dict[str, Any] = {"color": "#222222", "marker": "|", "markersize": 9, "linewidth": 1.0, "label": "mean, 95 % confidence interval"}
+SPAN: dict[str, Any] = {"color": "#999999", "marker": "|", "markersize": 9, "linewidth": 1.0, "label": "median, lowest and highest"}
+NOTES = {  # on how to read a line through dots
+    MEAN[
+        "label"
+    ]: "The interval of runs that differ in their seed alone is their mean's (Student's t, n − 1 degrees of freedom; geometric of losses).",
+    SPAN["label"]: "Over runs of different settings there is no such interval: the line goes from the lowest to the highest, its mark is the median.",
+}
 
 
 def differing_keys(study: Study) -> dict[str, tuple[str, ...]]:
@@ -50,10 +57,12 @@ def comparison(study: Study) -> Picture:
     figure = Figure(figsize=(WIDTH, 0.45 * len(labels) + 1.4))
     axes = list(figure.subplots(1, max(1, len(columns)), sharey=True, squeeze=False).ravel())
     numbers = []
+    looks: dict[str, dict[str, Any]] = {}
     for ax, column in zip(axes, columns, strict=False):
         for row, label in enumerate(labels):
             ends = _ends(study, label, column)
-            _draw(ax, ends, row, log=column in LOSSES)
+            if look := _draw(ax, ends, row, column in LOSSES, _repeated(study, ends)):
+                looks[look["label"]] = look
             numbers += [(label, column, value) for value in ends]
         ax.set_xlabel(AXES[column])
         ax.grid(visible=False, axis="y")
@@ -62,8 +71,8 @@ def comparison(study: Study) -> Picture:
             log_axis(ax.xaxis)
     axes[0].set_yticks(range(len(labels)), [escape(label) for label in labels])
     axes[0].set_ylim(len(labels) - 0.4, -0.6)
-    legend(figure, [Line2D([], [], label="a run", **DOT), Line2D([], [], label="mean, 95 % confidence interval", **MEAN)])
-    notes = ["Runs that diverged are left out. The mean is over all settings of a sweep."]
+    legend(figure, [Line2D([], [], label="a run", **DOT), *(Line2D([], [], **look) for look in looks.values())])
+    notes = ["Runs that diverged are left out.", *(note for label, note in NOTES.items() if label in looks)]
     notes += ["For settings that several have, see the paired differences."] if has_pairs(study) else []
     return Picture(
         figure,
@@ -80,12 +89,22 @@ def _ends(study: Study, label: str, column: str) -> "pd.Series[float]":
     return values[np.isfinite(values) & ((values > 0) | (column not in LOSSES))]
 
 
-def _draw(ax: Axes, values: "pd.Series[float]", row: int, log: bool) -> None:
+def _repeated(study: Study, ends: "pd.Series[float]") -> bool:
+    """Whether these runs are of one setting: an interval is one over seeds."""
+    return any(set(ends.index) <= set(setting.runs) for setting in study.settings)
+
+
+def _draw(ax: Axes, values: "pd.Series[float]", row: int, log: bool, repeated: bool) -> dict[str, Any]:
+    """Dots and, where they are many enough, a line through them; its look."""
     places = row + APART * np.linspace(-1.0, 1.0, len(values)) if len(values) > 1 else [row] * len(values)
     ax.plot(values, places, label="run", **DOT)
-    if len(values) >= FEWEST:
-        around = Interval.of(values, log)
-        ax.errorbar([around.mean], [row], xerr=[[around.mean - around.low], [around.high - around.mean]], label="mean", zorder=3, **MEAN)
+    if len(values) < FEWEST:
+        return {}
+    around = Interval.of(values, log)
+    middle, low, high = (around.mean, around.low, around.high) if repeated else (values.median(), values.min(), values.max())
+    look = MEAN if repeated else SPAN
+    ax.errorbar([middle], [row], xerr=[[middle - low], [high - middle]], zorder=3 if repeated else 1.5, **look)
+    return look
 
 
 def _runs_in_several(study: Study) -> int:

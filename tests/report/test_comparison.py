@@ -6,13 +6,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.container import ErrorbarContainer
 
 from bpexp.report.__main__ import main
 from bpexp.report.comparison import comparison, differing_keys
 from bpexp.report.figures import PICTURES
+from bpexp.report.intervals import Interval
 from bpexp.report.page import folder_name
 from bpexp.report.paired import differences
-from bpexp.report.picture import style
+from bpexp.report.picture import Picture, style
 from bpexp.report.remedies import remedy
 from bpexp.report.runs_table import lines
 from bpexp.report.selection import Study
@@ -114,6 +116,44 @@ def test_what_differs_stands_in_a_table(pair: Study) -> None:
     for place, label in enumerate(("first", "second")):
         dots = [line for line in picture.figure.axes[0].get_lines() if line.get_label() == "run"][place]
         np.testing.assert_allclose(np.asarray(dots.get_xdata(), float), losses[pair.frame["sweep"] == label])
+
+
+def lines_through(picture: Picture) -> list[tuple[str, list[float]]]:
+    """The label, the middle and the ends of each line through the dots of a sweep, of losses."""
+    found = []
+    for bars in picture.figure.axes[0].containers:
+        assert isinstance(bars, ErrorbarContainer)
+        middle, _, (span,) = bars.lines
+        (low, _), (high, _) = span.get_segments()[0]
+        found.append((str(bars.get_label()), [*np.asarray(middle.get_xdata(), float), float(low), float(high)]))
+    return found
+
+
+def test_runs_of_different_settings_have_no_interval(pair: Study) -> None:
+    with style():
+        picture = comparison(pair)
+    losses = [pair.frame["final_loss"][pair.frame["sweep"] == label] for label in ("first", "second")]
+    assert [label for label, _ in lines_through(picture)] == ["median, lowest and highest"] * 2
+    np.testing.assert_allclose([ends for _, ends in lines_through(picture)], [(some.median(), some.min(), some.max()) for some in losses])
+    assert "no such interval" in " ".join(picture.notes)
+    assert "Student" not in " ".join(picture.notes)
+
+
+def test_runs_that_differ_in_their_seed_alone_have_one() -> None:
+    parts = [
+        (Origin(name, name[0] * 32), labelled(runs_of(configs(activation=name, depth=depths, seed=[0, 1, 2])), name, name[0]))
+        for name, depths in (("sigmoid", [3]), ("tanh", [3, 5]))
+    ]
+    some = Study(compared(parts))
+    with style():
+        picture = comparison(some)
+    around = Interval.of(some.frame["final_loss"][some.frame["sweep"] == "sigmoid"], log=True)
+    (one, ends), (other, _) = lines_through(picture)
+    assert (one, other) == ("mean, 95 % confidence interval", "median, lowest and highest")
+    np.testing.assert_allclose(ends, [around.mean, around.low, around.high])
+    assert [label.get_text() for label in picture.figure.legends[0].get_texts()] == ["a run", one, other]
+    assert "no such interval" in " ".join(picture.notes)
+    assert "Student's t" in " ".join(picture.notes)
 
 
 def test_every_picture_of_compared_sweeps_is_drawn(pair: Study) -> None:
