@@ -18,9 +18,10 @@ from bpexp.core.arrays import Float64s
 from bpexp.core.histograms import BINS
 from bpexp.core.probes import SATURATED
 from bpexp.report import words
+from bpexp.report.colours import Colours
 from bpexp.report.numbers import of_setting, rows, stacked
 from bpexp.report.over_layers import MARKED_DEPTH, STEPS_SHOWN, at_step, extremes, probed_steps, with_layers
-from bpexp.report.picture import WIDTH, Colours, Picture, band, count_axis, legend, over_runs, panels, seeds_note, shown, title, wrapped
+from bpexp.report.picture import WIDTH, Picture, band, count_axis, legend, over_runs, panels, seeds_note, shown, title, wrapped
 from bpexp.report.selection import Setting, Study, spread
 
 __all__ = ["activation_histograms", "hidden_saturated", "saturates", "saturation"]

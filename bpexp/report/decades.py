@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from bpexp.report import words
+from bpexp.report.colours import Colours
 from bpexp.report.numbers import of_setting, stacked
 from bpexp.report.over_settings import (
     Measure,
@@ -22,7 +23,7 @@ from bpexp.report.over_settings import (
     points,
     value_axis,
 )
-from bpexp.report.picture import Colours, Picture, end_handle, panels, seeds_note, wrapped
+from bpexp.report.picture import Picture, end_handle, panels, seeds_note, wrapped
 from bpexp.report.predicted import NOTE, Slope, draw_theory, predicted, slopes_sentence, theory_handle
 from bpexp.report.selection import Key, Setting, Study, idle, one_of_each
 

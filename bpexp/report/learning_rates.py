@@ -11,8 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from bpexp.report import words
+from bpexp.report.colours import Colours
 from bpexp.report.intervals import Interval
-from bpexp.report.picture import Colours, Picture, key_axis, log_axis, panels, plateau_handle, seeds_note, shown_facets, wrapped
+from bpexp.report.picture import Picture, key_axis, log_axis, panels, plateau_handle, seeds_note, shown_facets, wrapped
 from bpexp.report.selection import Key, Setting, Study, colour_key
 
 __all__ = ["Edge", "has_learning_rates", "learning_rates", "rate_lines"]

@@ -9,10 +9,10 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
 from bpexp.report import words
+from bpexp.report.colours import Colours
 from bpexp.report.numbers import of_setting, rows, stacked
 from bpexp.report.picture import (
     MOST_NAMED,
-    Colours,
     Picture,
     band,
     count_axis,

@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 
 from bpexp.core.arrays import Float64s
 from bpexp.report import words
+from bpexp.report.colours import Colours, ink
 from bpexp.report.intervals import Interval
 from bpexp.report.numbers import of_setting, stacked
-from bpexp.report.picture import WIDTH, Colours, Picture, end_handle, key_axis, legend, named_axis, panels, seeds_note, shown_facets, wrapped
+from bpexp.report.picture import WIDTH, Picture, end_handle, key_axis, legend, named_axis, panels, seeds_note, shown_facets, wrapped
 from bpexp.report.selection import Key, Setting, Study
 
 __all__ = [
@@ -192,8 +193,7 @@ def draw_grid(ax: Axes, x: Key, y: Key, some: Sequence[Point], norm: Normalize, 
     ax.grid(visible=False)
     for point in some:
         row, column = y.levels.index(point.setting[y]), x.levels.index(point.setting[x])
-        dark = sum(image.cmap(norm(point.mean))[:3]) < 1.5
-        colour = "white" if dark else "#222222"
+        colour = ink(image.cmap(norm(point.mean)))
         if cells.size <= MOST_WRITTEN:
             ax.text(column, row, write(point.mean).removesuffix(" %"), ha="center", va="center", color=colour, fontsize=7)
         if point.diverged:

@@ -9,9 +9,9 @@ from matplotlib.ticker import FuncFormatter, SymmetricalLogLocator
 from numpy.typing import NDArray
 
 from bpexp.report import words
+from bpexp.report.colours import Colours
 from bpexp.report.numbers import line, of_setting, rows, stacked
 from bpexp.report.picture import (
-    Colours,
     Picture,
     band,
     count_axis,

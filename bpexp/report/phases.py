@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,6 +21,7 @@ from bpexp.core.activations import ACTIVATIONS
 from bpexp.core.arrays import Float64s
 from bpexp.prediction import hidden_sigma_w2
 from bpexp.report import words
+from bpexp.report.colours import DARK, ink
 from bpexp.report.decades import DECADES, STEADY, decade_points, expected
 from bpexp.report.over_settings import TRAIN_LOSS, Point, cells_of, panel_points, points
 from bpexp.report.picture import WIDTH, Picture, cell_edges, key_axis, legend, panels, seeds_note, wrapped
@@ -36,7 +36,6 @@ FILLED = 0.5  # of a plane, at least, has been run
 MOST_WRITTEN = 36  # cells of a lone panel that carry their number
 FINE = 41  # points of theory's line
 VARIANCE, BIASES, DEPTH = "init.sigma_w2", "init.sigma_b2", "depth"
-DARK = "#222222"
 HALO = [withStroke(linewidth=2.2, foreground="white")]
 
 
@@ -171,13 +170,8 @@ def _paint(ax: Axes, plane: Plane, some: Sequence[Point], look: _Look, values: C
             behind = mesh.get_cmap()(look.norm(values(point)))
             place = (float(point.setting[plane.x]), float(point.setting[plane.y]))
             box = {"boxstyle": "round,pad=0.15", "facecolor": behind, "edgecolor": "none"}  # so that lines and hatches leave it readable
-            ax.text(*place, look.write(values(point)), ha="center", va="center", color=_ink(behind), fontsize=7, bbox=box, zorder=4)
+            ax.text(*place, look.write(values(point)), ha="center", va="center", color=ink(behind), fontsize=7, bbox=box, zorder=4)
     return cells
-
-
-def _ink(behind: Any) -> str:
-    """What is read on a colour."""
-    return "white" if float(np.dot(behind[:3], (0.3, 0.59, 0.11))) < 0.5 else DARK
 
 
 def _border(ax: Axes, plane: Plane, cells: Float64s) -> bool:
@@ -226,8 +220,8 @@ def _mark(ax: Axes, plane: Plane, study: Study, some: Sequence[Point], written: 
         if point.diverged:
             column, row = plane.x.levels.index(point.setting[plane.x]), plane.y.levels.index(point.setting[plane.y])
             size = (x[column + 1] - x[column], y[row + 1] - y[row])
-            ink = _ink(colours[row, column]) if colours[row, column, 3] else DARK
-            ax.add_patch(Rectangle((x[column], y[row]), *size, fill=False, edgecolor=ink, linewidth=0.0, hatch="////", label="diverged"))
+            colour = ink(colours[row, column]) if colours[row, column, 3] else DARK
+            ax.add_patch(Rectangle((x[column], y[row]), *size, fill=False, edgecolor=colour, linewidth=0.0, hatch="////", label="diverged"))
     below = written and len(plane.x.levels) * len(plane.y.levels) <= MOST_WRITTEN
     place = offset_copy(ax.transData, ax.get_figure(root=True), 0.0, -8.0 if below else 0.0, "points")
     ax.plot(*np.array(stuck).reshape(-1, 2).T, ".", color=DARK, markersize=5, label="stuck", transform=place, path_effects=HALO)

@@ -9,10 +9,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from bpexp.report import words
+from bpexp.report.colours import Colours
 from bpexp.report.numbers import of_setting, rows, stacked
 from bpexp.report.over_layers import comparable, extremes, with_layers
 from bpexp.report.picture import (
-    Colours,
     Picture,
     band,
     count_axis,

@@ -17,9 +17,10 @@ from bpexp.measures.cell import Cell, Measured
 from bpexp.measures.speeds import log_squares, predicted_log_norm_mean, predicted_log_norm_variance, scale_ratio, stretches, variance
 from bpexp.prediction import predict
 from bpexp.report import words
+from bpexp.report.colours import Colours
 from bpexp.report.intervals import TOLD
 from bpexp.report.numbers import as_drawn
-from bpexp.report.picture import Colours, Picture, band, count_axis, decade_axis, legend, over_runs, panels, plateau_handle
+from bpexp.report.picture import Picture, band, count_axis, decade_axis, legend, over_runs, panels, plateau_handle
 from bpexp.report.predicted import draw_theory, theory_handle
 from bpexp.report.selection import Key, Setting, Study, spread
 from bpexp.theory.relu import textbook_variance

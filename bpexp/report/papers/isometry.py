@@ -14,10 +14,11 @@ from bpexp.measures.dynamics import first_steps
 from bpexp.measures.jacobian import predicted_variances
 from bpexp.prediction import orthogonal
 from bpexp.report import words
+from bpexp.report.colours import Colours
 from bpexp.report.intervals import TOLD
 from bpexp.report.numbers import as_drawn
 from bpexp.report.over_steps import smoothed
-from bpexp.report.picture import Colours, Picture, band, decade_axis, legend, over_runs, panels
+from bpexp.report.picture import Picture, band, decade_axis, legend, over_runs, panels
 from bpexp.report.predicted import draw_theory, theory_handle
 from bpexp.report.selection import Study
 

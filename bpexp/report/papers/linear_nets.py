@@ -16,8 +16,9 @@ from bpexp.measures.cell import Cell
 from bpexp.measures.dynamics import aligned, first_steps, learning_time, mode_strengths
 from bpexp.measures.learning_rates import best_lrs, largest_lrs, reached, sharpness
 from bpexp.report import words
+from bpexp.report.colours import Colours
 from bpexp.report.numbers import as_drawn
-from bpexp.report.picture import Colours, Picture, decade_axis, legend, panels
+from bpexp.report.picture import Picture, decade_axis, legend, panels
 from bpexp.report.predicted import draw_theory, theory_handle
 from bpexp.report.selection import Study
 from bpexp.theory import linear

@@ -19,8 +19,9 @@ from bpexp.measures.over_layers import predicted_norm
 from bpexp.measures.signal import entries, forward, half_as_fast
 from bpexp.prediction import hidden_sigma_w2, predict
 from bpexp.report import words
+from bpexp.report.colours import Colours
 from bpexp.report.numbers import as_drawn
-from bpexp.report.picture import Colours, Picture, band, count_axis, decade_axis, legend, over_runs, panels, seeds_note, zero_handle, zero_marks
+from bpexp.report.picture import Picture, band, count_axis, decade_axis, legend, over_runs, panels, seeds_note, zero_handle, zero_marks
 from bpexp.report.predicted import draw_theory, theory_handle
 from bpexp.report.selection import SYMBOLS, Setting, Study, spread
 from bpexp.theory.limits import floors, layers_until

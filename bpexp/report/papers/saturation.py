@@ -12,8 +12,9 @@ from bpexp.measures.over_steps import first_passage
 from bpexp.measures.speeds import profiles
 from bpexp.prediction import predict
 from bpexp.report import words
+from bpexp.report.colours import Colours
 from bpexp.report.numbers import as_drawn
-from bpexp.report.picture import Colours, Picture, count_axis, decade_axis, legend, panels
+from bpexp.report.picture import Picture, count_axis, decade_axis, legend, panels
 from bpexp.report.predicted import draw_theory, theory_handle
 from bpexp.report.selection import Study
 
