@@ -16,11 +16,11 @@ from pydantic import Strict
 from bpexp.cli import REFUSED, arguments, refuse, tell
 from bpexp.config import ConfigError, Fault, Help, StoreUri
 from bpexp.stopping import INTERRUPTED, TERMINATED
+from bpexp.tracking.pages import HOST, PORT, runs_page
 
 __all__ = ["UiConfig", "main"]
 
 DESCRIPTION = """python -m bpexp.ui [key=value …]: MLflow's pages for the tracked runs, at 127.0.0.1 alone.  Ctrl-C ends them."""
-HOST = "127.0.0.1"
 PATIENCE = 5.0  # seconds that the server gets to end by itself
 OURS = {  # of the server's environment: nothing is sent to anybody, and no processes for what runs of ours have not
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -36,7 +36,7 @@ class UiConfig:
 
     uri: StoreUri | None = None
     experiment: Annotated[str, Strict(), Help("MLflow experiment that the link opens")] = "bpexp"
-    port: Annotated[int, Strict(), Ge(1), Le(65535), Help("where the pages are")] = 5000
+    port: Annotated[int, Strict(), Ge(1), Le(65535), Help("where the pages are")] = PORT
 
 
 def main(argv: Sequence[str]) -> int:
@@ -55,7 +55,7 @@ def main(argv: Sequence[str]) -> int:
     except NoRunsError as error:
         tell([error])
         return REFUSED
-    print(f"http://{HOST}:{config.port}/#/experiments/{experiment}/runs?workflowType=machine_learning", flush=True)
+    print(runs_page(uri, experiment, config.port), flush=True)
     try:
         with _server(uri, config.port) as server:
             return server.wait()

@@ -61,6 +61,7 @@ KNOWS = {
         "bpexp.theory",
         "bpexp.tracking.compared",
         "bpexp.tracking.kept",
+        "bpexp.tracking.pages",
         "bpexp.tracking.reader",
     ),
     "bpexp.walkthrough": ("bpexp.cli", "bpexp.config", "bpexp.core"),

@@ -2,18 +2,17 @@
 
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlsplit
 
 import pandas as pd
 
 from bpexp.report import words
 from bpexp.report.selection import SYMBOLS, Study, words_of
 from bpexp.tracking.compared import tracked_id
+from bpexp.tracking.pages import run_page
 from bpexp.tracking.reader import Runs
 
 __all__ = ["Cell", "Line", "heads", "lines", "link"]
 
-HERE = "http://127.0.0.1:5000"  # where `python -m bpexp.ui` serves
 ALWAYS_TOLD = ("depth", "width", "lr", "seed")  # of each run, besides what was swept
 NUMBERS = {
     "final_loss": ("loss", words.number),
@@ -54,13 +53,8 @@ def lines(study: Study) -> list[Line]:
 
 
 def link(runs: Runs, run_id: str) -> str:
-    """A run in MLflow's pages: those of the server that tracks it, without what is secret in its address; else those of `python -m bpexp.ui`."""
-    try:
-        parts = urlsplit(runs.uri)
-        base = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}" if parts.scheme in ("http", "https") else HERE
-    except ValueError:  # an address that is none
-        base = HERE
-    return f"{base}/#/experiments/{quote(runs.experiment_id, safe='')}/runs/{quote(run_id, safe='')}"
+    """A run in MLflow's pages."""
+    return run_page(runs.uri, runs.experiment_id, run_id)
 
 
 def _columns(study: Study) -> dict[str, str]:

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from bpexp.masks import masked
 from bpexp.tracking.notes import HEAD, Row, own_words
+from bpexp.tracking.pages import runs_page
 
 if TYPE_CHECKING:
     from bpexp.tracking.store import Store
@@ -42,12 +43,11 @@ def closing(rows: Sequence[Row], store: "Store | None", experiment: str) -> None
     default = store.uri.endswith("/mlflow.db")
     served = store.uri.startswith("http")
     uri = masked(store.uri)
-    page = f"{uri if served else 'http://127.0.0.1:5000'}/#/experiments/{store.experiment_id}/runs?workflowType=machine_learning"
     report = "python -m bpexp.report"
     report += "" if experiment == "bpexp" else f" experiment={experiment}"
     report += "" if default else f" uri={uri}"
     look = "open" if served else "python -m bpexp.ui, then open" if default else f"python -m bpexp.ui uri={uri}, then open"
-    paper.print(f"\nnext:  {look} {page}\n       {report}", soft_wrap=True)
+    paper.print(f"\nnext:  {look} {runs_page(store.uri, store.experiment_id)}\n       {report}", soft_wrap=True)
 
 
 def console() -> Console:
