@@ -68,6 +68,7 @@ __all__ = [
     "solved",
     "takes_text",
     "takes_whole",
+    "unknown_name",
     "untracked",
     "written",
 ]
@@ -352,6 +353,12 @@ def takes_whole(key: str) -> bool:
     """Whether a key of a run takes no other numbers than whole ones."""
     parts = [(hint := keys(RunConfig)[key]), *_metadata(hint)]
     return int in parts and float not in parts
+
+
+def unknown_name(fault: Fault) -> bool:
+    """Whether a fault of a run is a name that no row of its table has."""
+    rows = [note for note in _metadata(keys(RunConfig)[fault.key]) if isinstance(note, OneOf)] if fault.key in keys(RunConfig) else []
+    return isinstance(fault.value, str) and any(fault.value not in note.table for note in rows)
 
 
 def _kind(hint: Any) -> str:

@@ -19,10 +19,15 @@ from bpexp.core.moments import Before
 from bpexp.core.own import TABLES, digest
 from bpexp.core.probes import CHOSEN, PROBES, Probe
 from bpexp.core.rows import RuleRow
+from bpexp.experiment import prepare, run
 from bpexp.prediction import predict
 from bpexp.sweep.gallery import alone
+from bpexp.tracking.reader import NoRunsError
+from bpexp.tracking.sink import MlflowSink
+from bpexp.tracking.store import connect, resolve
 from tests.bad_input.commands import refused
 from tests.cli import inside
+from tests.sweeps import empty_store
 
 WORDS: dict[str, Any] = {"equation": "φ(z) = cz", "effect": "Every layer multiplies the deltas by c.", "source": "made up"}
 LINE: dict[str, Any] = WORDS | {"range": (-np.inf, np.inf), "steepest": 1.0}
@@ -212,6 +217,20 @@ def test_a_change_of_its_file_makes_another_run_of_it(mine: Path) -> None:
     assert fingerprint(config, "data") == before
     mine.write_text(MINE.replace("0.5", "0.25"))
     assert fingerprint(config, "data") != before
+
+
+def test_runs_with_rows_that_are_not_here_say_which_and_what_is_missing(tmp_path: Path) -> None:
+    uri = resolve("sqlite:///mlflow.db", tmp_path)
+    (tmp_path / "mlflow.db").write_bytes(empty_store())
+    bpexp.add(scaled(0.5))
+    sink = MlflowSink(connect(uri, "bpexp"))
+    run(prepare(SMALL), sink)
+    assert list(bpexp.load_runs(None, uri).runs["activation"]) == ["scaled"]
+    del ACTIVATIONS["scaled"]
+    with pytest.raises(NoRunsError) as told:
+        bpexp.load_runs(None, uri)
+    must = "is not known here; if it is one of your own, BPEXP_PLUGINS must name the module that adds it"
+    assert str(told.value) == f"run {sink.run_id} has activation=scaled: {must}"
 
 
 @pytest.mark.parametrize("words", [("bpexp", "depth=3"), ("bpexp.theory", "depth=3")])

@@ -48,7 +48,7 @@ KNOWS = {
     "bpexp.cli": ("bpexp.config", "bpexp.plugins"),
     "bpexp.experiment": ("bpexp.checkpoints", "bpexp.config", "bpexp.core", "bpexp.datasets", "bpexp.stopping", "bpexp.theory"),
     "bpexp.prediction": ("bpexp.config", "bpexp.core", "bpexp.datasets", "bpexp.theory"),
-    "bpexp.tracking": ("bpexp.config", "bpexp.core", "bpexp.durable", "bpexp.experiment", "bpexp.masks"),
+    "bpexp.tracking": ("bpexp.config", "bpexp.core", "bpexp.durable", "bpexp.experiment", "bpexp.masks", "bpexp.plugins"),
     "bpexp.measures": ("bpexp.config", "bpexp.core", "bpexp.datasets", "bpexp.prediction", "bpexp.theory", "bpexp.tracking.reader"),
     "bpexp.report": (
         "bpexp.cli",

@@ -27,11 +27,12 @@ from mlflow.exceptions import MlflowException
 from pandas.api.types import is_numeric_dtype
 from pyarrow.lib import ArrowException
 
-from bpexp.config import Fault, RunConfig, keys, nested, parse, takes_whole, untracked, written
+from bpexp.config import ConfigError, Fault, RunConfig, keys, nested, parse, takes_whole, unknown_name, untracked, written
 from bpexp.core.histograms import HISTOGRAM
 from bpexp.core.jacobians import SPECTRUM
 from bpexp.core.probes import PROBES
 from bpexp.masks import masked
+from bpexp.plugins import VARIABLE
 from bpexp.tracking.lookup import everything
 from bpexp.tracking.owner import HEARTBEAT, OWNER, alive
 from bpexp.tracking.parent import MANIFEST, working
@@ -307,7 +308,11 @@ def _row(run: Run) -> dict[str, Any]:
         if info.status == "FINISHED" and "seed" in row:  # of an older version, which had not all of these keys; one that failed may lack any
             row |= {key: written(value) if isinstance(value, list) else value for key, value in told.items() if key not in row}
         return row | {name: float(value) for name, value in summary(run).items()}
-    except (TypeError, ValueError) as error:  # a `ConfigError` is one
+    except ConfigError as error:
+        must = f"is not known here; if it is one of your own, {VARIABLE} must name the module that adds it"
+        unknown = [Fault(fault.key, fault.value, must) for fault in error.faults if unknown_name(fault)]
+        raise NoRunsError(f"run {info.run_id} {f'has {unknown[0]}' if unknown else f'is damaged: {reason(error)}'}") from None
+    except (TypeError, ValueError) as error:
         raise NoRunsError(f"run {info.run_id} is damaged: {reason(error)}") from None
 
 
