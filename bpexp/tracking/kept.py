@@ -16,15 +16,22 @@ REPORT = "report"  # the artifacts' folder
 
 
 def keep(uri: str, run_id: str, files: Iterable[Path]) -> str:
-    """Make these files the report of a run in the store at a resolved URI; those of an earlier one go.  Why that could not be, where it could not."""
+    """Make these files the report of a run in the store at a resolved URI.  Why that could not be, where it could not.
+
+    What an earlier report has besides them goes when all of them are there: at any moment there is one.
+    """
+    names = set()
     try:
         with hastily():
             folder = str(MlflowClient(uri).get_run(run_id).info.artifact_uri)
             repository = get_artifact_repository(folder, tracking_uri=uri)
-            with suppress(NotImplementedError):  # files of the same name are replaced all the same
-                repository.delete_artifacts(REPORT)  # type: ignore[no-untyped-call]
             for path in files:
                 repository.log_artifact(str(path), REPORT)  # type: ignore[no-untyped-call]
+                names.add(f"{REPORT}/{path.name}")
+            with suppress(NotImplementedError):  # a place from which nothing can be removed
+                for item in repository.list_artifacts(REPORT):  # type: ignore[no-untyped-call]
+                    if item.path not in names:
+                        repository.delete_artifacts(item.path)  # type: ignore[no-untyped-call]
     except Exception as error:  # what stores and the places of artifacts raise is anything
         return f"the report is not kept in MLflow: run {run_id} can't be written to ({reason(error)})"
     return ""

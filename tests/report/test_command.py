@@ -128,6 +128,24 @@ def test_a_report_takes_the_place_of_an_earlier_one(folder: Path, monkeypatch: p
     assert not {name for name in listing(folder) - before if not name.startswith("reports")}
 
 
+def test_an_interruption_leaves_the_earlier_report(tmp_path: Path) -> None:
+    store = connect(resolve("sqlite:///mlflow.db", tmp_path), "bpexp")
+    run_id = store.client.create_run(store.experiment_id).info.run_id
+    files = [tmp_path / name for name in ("a.png", "b.png", "index.html")]
+
+    def drawn(text: str, until: int = 3) -> Iterator[Path]:
+        for file in files[:until]:
+            file.write_text(text)
+            yield file
+        if until < len(files):
+            raise KeyboardInterrupt
+
+    assert keep(store.uri, run_id, drawn("old")) == ""
+    with pytest.raises(KeyboardInterrupt):
+        keep(store.uri, run_id, drawn("new", until=1))
+    assert artifacts(tmp_path, run_id) == {"a.png": b"new", "b.png": b"old", "index.html": b"old"}
+
+
 def test_where_mlflow_cannot_keep_a_report_it_stands_all_the_same(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
