@@ -142,6 +142,7 @@ def render(study: Study, pictures: Sequence[Shown], refresh: int | None = None) 
         name=runs.sweep_name,
         refresh=refresh,
         sweep=None if runs.sweep_id is None else (runs.sweep_id, link(runs, runs.sweep_id)),
+        sweeps=[(origin.label, origin.name or origin.label, origin.sweep_id, link(runs, origin.sweep_id)) for origin in runs.sweeps],
         experiment_id=runs.experiment_id,
         summary=_summary(study),
         swept=_swept(study),

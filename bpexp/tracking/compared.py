@@ -28,8 +28,11 @@ def load(sweep: str | None = None, uri: str | None = None, experiment: str = "bp
         heads[head.info.run_id] = head
     if len(heads) < 2:
         return gathered(stored, next(iter(heads.values()), None), frames)
-    labels = _labels([stored.name(head) for head in heads.values()], list(heads))
-    origins = [Origin(label, run_id, *_tags(stored.members(head))) for label, (run_id, head) in zip(labels, heads.items(), strict=True)]
+    names = [stored.name(head) for head in heads.values()]
+    origins = [
+        Origin(label, run_id, *_tags(stored.members(heads[run_id])), name)
+        for label, run_id, name in zip(_labels(names, list(heads)), heads, names, strict=True)
+    ]
     return compared([(origin, gathered(stored, heads[origin.sweep_id], frames)) for origin in origins])
 
 
@@ -90,5 +93,6 @@ def _labels(names: Sequence[str], ids: Sequence[str]) -> list[str]:
     return [f"{name} ({run_id[:8]})" if short.count(name) > 1 else name for name, run_id in zip(short, ids, strict=True)]
 
 
-def _tags(members: Sequence[Run]) -> list[tuple[str, ...]]:
-    return [tuple(sorted({run.data.tags[tag] for run in members if tag in run.data.tags})) for tag in TAGS.values()]
+def _tags(members: Sequence[Run]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    commits, numerics = (tuple(sorted({run.data.tags[tag] for run in members if tag in run.data.tags})) for tag in TAGS.values())
+    return commits, numerics

@@ -29,7 +29,7 @@ def keep(uri: str, run_id: str, files: Iterable[Path]) -> str:
                 repository.log_artifact(str(path), REPORT)  # type: ignore[no-untyped-call]
                 names.add(f"{REPORT}/{path.name}")
             with suppress(NotImplementedError):  # a place from which nothing can be removed
-                for item in repository.list_artifacts(REPORT):  # type: ignore[no-untyped-call]
+                for item in repository.list_artifacts(REPORT):
                     if item.path not in names:
                         repository.delete_artifacts(item.path)  # type: ignore[no-untyped-call]
     except Exception as error:  # what stores and the places of artifacts raise is anything

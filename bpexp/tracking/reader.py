@@ -82,12 +82,13 @@ def empty(name: str) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Origin:
-    """A sweep among several: what it is called there, its id, and what its runs were computed with: commits and numerics."""
+    """A sweep among several: what it is called there, its id, what its runs were computed with (commits and numerics), and its whole name."""
 
     label: str
     sweep_id: str
     commits: tuple[str, ...] = ()
     numerics: tuple[str, ...] = ()
+    name: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Sweeps compared: how several are named, what makes one study of them, and what the page says of it."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +13,11 @@ from bpexp.report.__main__ import main
 from bpexp.report.comparison import comparison, differing_keys
 from bpexp.report.figures import PICTURES
 from bpexp.report.intervals import Interval
-from bpexp.report.page import folder_name
+from bpexp.report.page import folder_name, render
 from bpexp.report.paired import differences
 from bpexp.report.picture import Picture, style
 from bpexp.report.remedies import remedy
-from bpexp.report.runs_table import lines
+from bpexp.report.runs_table import lines, link
 from bpexp.report.selection import Study
 from bpexp.tracking.compared import compared, load, parts_of
 from bpexp.tracking.reader import NoRunsError, Origin, Runs, load_runs
@@ -182,12 +183,16 @@ def test_the_folder_names_all_sweeps(pair: Study) -> None:
     assert folder_name(pair.runs) == "first-vs-second-aaaaaaaa-bbbbbbbb"
 
 
+LONG = "width=6 activation=sigmoid,tanh,relu,gelu optimizer=momentum"
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Path]:
     folder = tmp_path_factory.mktemp("work")
     store = connect(resolve("sqlite:///mlflow.db", folder), "bpexp")
     filled(store, "width=6 depth=3,4", [3, 4])
     filled(store, "width=6 depth=4,5", [4, 5])
+    filled(store, LONG, [3])
     return store, folder
 
 
@@ -206,6 +211,16 @@ def test_the_command_compares_by_name_and_by_id(
     assert [origin.sweep_id for origin in by_id.sweeps] == ids
     assert by_id.sweeps[0].numerics
     assert list(by_id.runs["sweep"]) == ["depth=3,4"] * 2 + ["depth=4,5"] * 2
+
+
+def test_whole_names_stand_on_the_page(store: tuple[Store, Path]) -> None:
+    """Labels are cut."""
+    runs = load(f"width=6 depth=3,4,{LONG}", f"sqlite:///{store[1]}/mlflow.db")
+    assert [origin.label for origin in runs.sweeps] == ["depth=3,4", "activation=sigmoid,ta…"]
+    page = render(Study(runs), [])
+    rows = re.findall(r'<tr><th scope="row">(.+?)</th><td>(.+?)</td><td><a href="(.+?)" rel="noreferrer"><code>(.+?)</code>', page)
+    names = ["width=6 depth=3,4", LONG]
+    assert rows == [(origin.label, name, link(runs, origin.sweep_id), origin.sweep_id) for origin, name in zip(runs.sweeps, names, strict=True)]
 
 
 def test_one_name_is_one_sweep_and_unknown_ones_are_told(store: tuple[Store, Path], monkeypatch: pytest.MonkeyPatch) -> None:
