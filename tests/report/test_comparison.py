@@ -218,7 +218,7 @@ def test_whole_names_stand_on_the_page(store: tuple[Store, Path]) -> None:
     runs = load(f"width=6 depth=3,4,{LONG}", f"sqlite:///{store[1]}/mlflow.db")
     assert [origin.label for origin in runs.sweeps] == ["depth=3,4", "activation=sigmoid,ta…"]
     page = render(Study(runs), [])
-    rows = re.findall(r'<tr><th scope="row">(.+?)</th><td>(.+?)</td><td><a href="(.+?)" rel="noreferrer"><code>(.+?)</code>', page)
+    rows = re.findall(r'<dt>(.+?)</dt><dd>(.+?) \(<a href="(.+?)" rel="noreferrer"><code>(.+?)</code></a>\)</dd>', page)
     names = ["width=6 depth=3,4", LONG]
     assert rows == [(origin.label, name, link(runs, origin.sweep_id), origin.sweep_id) for origin, name in zip(runs.sweeps, names, strict=True)]
 
