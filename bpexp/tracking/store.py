@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when mlflow is imported
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines a run with a server; ours says it once
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # of each file of a few KB, where tqdm is installed
 
 import mlflow
 from filelock import FileLock
