@@ -172,11 +172,13 @@ def _summary(study: Study) -> str:
     frame = study.frame
     found = [f"{n:,} {outcome}" for outcome in ("trained", "stuck", "untrained", "diverged") if (n := int((frame["outcome"] == outcome).sum()))]
     drawn = {run_id for setting in study.settings for run_id in setting.runs}
-    bare = frame[~frame["run_id"].isin(drawn)]
+    bare = frame[~frame["run_id"].isin(drawn | study.measured_again)]
     text = words.count(len(frame), "run") + (f": {words.listing(found)}" if found else "") + "."
     if len(bare):
         statuses = bare["status"].str.lower().value_counts(sort=False).sort_index()
         text += f" Not in the pictures, for want of records: {words.listing(f'{n:,} {status}' for status, n in statuses.items())}."
+    if again := len(study.measured_again):
+        text += f" {words.count(again, 'run')} {'is' if again == 1 else 'are'} not in the pictures: others are the same with more probes."
     return text
 
 

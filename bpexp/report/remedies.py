@@ -13,7 +13,7 @@ from bpexp.prediction import predict
 from bpexp.report import words
 from bpexp.report.picture import over_runs
 from bpexp.report.recipes import typed_changes
-from bpexp.report.selection import Setting, Study
+from bpexp.report.selection import MEASURED, Setting, Study
 from bpexp.report.updates import MADE
 from bpexp.tracking.reader import configuration
 
@@ -23,7 +23,7 @@ KEPT = 2.0  # decades that a gradient may lose or gain over a whole net
 GOOD_STEP = -2.0  # log10 of the first update over its weights' norm, in the layer that moves most
 BETWEEN = (("norm", "batch"), ("norm", "layer"), ("skip", "residual"))  # what keeps a gradient whatever the weights, in this order
 LESS, MORE = 0.1, 10.0
-NO_PART = ("seed", "probes", "probe_points")  # in what a net learns, or in a choice
+NO_PART = ("seed", *MEASURED)  # in what a net learns, or in a choice
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from bpexp.report import words
 from bpexp.tracking.compared import SWEEP
 from bpexp.tracking.reader import Runs, configuration
 
-__all__ = ["Key", "Setting", "Study", "colour_key", "escape", "facets", "idle", "one_of_each", "spread", "sub_grid", "words_of"]
+__all__ = ["MEASURED", "Key", "Setting", "Study", "colour_key", "escape", "facets", "idle", "one_of_each", "spread", "sub_grid", "words_of"]
 
 T = TypeVar("T")
 
@@ -33,6 +33,7 @@ SYMBOLS = {
 }
 SPEAK_FOR_THEMSELVES = (SWEEP, "activation", "output", "loss", "init.name", "data.name", "optimizer.name", "dtype")
 REPETITION = "seed"
+MEASURED = ("probes", "probe_points")  # of a run, and no setting of its net
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ class Study:
     def settings(self) -> tuple[Setting, ...]:
         """Each combination of swept values that has a run with records, in the values' order."""
         found: dict[tuple[Any, ...], list[str]] = {}
-        for run_id in self.frame.index[self.frame.index.isin(self._curves)]:
+        for run_id in self.frame.index[self.frame.index.isin(self._curves) & ~self.frame.index.isin(self.measured_again)]:
             values = tuple(words.plain(self.frame[key.name].loc[run_id]) for key in self.swept)
             found.setdefault(values, []).append(run_id)
         order = sorted(found, key=lambda values: [key.levels.index(value) for key, value in zip(self.swept, values, strict=True)])
@@ -204,8 +205,20 @@ class Study:
 
     @cached_property
     def columns(self) -> list[str]:
-        """The keys of the configuration that the runs tell of; before them, where sweeps are compared, the sweep."""
-        return [name for name in (SWEEP, *keys(RunConfig)) if not name.startswith("tracking.") and name in self.frame]
+        """The keys of the net and of its training that the runs tell of; before them, where sweeps are compared, the sweep."""
+        return [name for name in (SWEEP, *keys(RunConfig)) if not name.startswith("tracking.") and name not in MEASURED and name in self.frame]
+
+    @cached_property
+    def measured_again(self) -> frozenset[str]:
+        """The runs with records that another one repeats with more probes, or the same and more points: they would count for two."""
+        known = [name for name in MEASURED if name in self._known]
+        if not known:
+            return frozenset()
+        rows = self._known[[*self.columns, *known]].astype(object).map(words.plain)
+        most = rows.assign(probes_told=rows[known[0]].astype(str).str.len()).sort_values(["probes_told", *known[1:]], kind="stable")
+        groups = most.groupby(self.columns, dropna=False, sort=False)
+        differ = groups[known].transform("nunique").gt(1).any(axis=1)
+        return frozenset(most.index[differ & most.duplicated(self.columns, keep="last")])
 
     @cached_property
     def _known(self) -> pd.DataFrame:

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bpexp.report.page import render
+from bpexp.report.recipes import PLAIN, recipes
 from bpexp.report.selection import Key, Setting, Study, facets, idle, one_of_each, spread, sub_grid
 from tests.report.studies import configs, runs_of, study
 
@@ -52,6 +54,30 @@ def test_a_number_that_a_name_fixes_follows_it() -> None:
     some = Study(runs_of(pairs))
     assert names(some) == ["width", "init.name"]
     assert some.follows == {"init.sigma_w2": "init.name"}
+
+
+@pytest.fixture(scope="module")
+def measured() -> Study:
+    """Three seeds, each with two lists of probes, and one depth more without."""
+    return Study(runs_of([*configs(probes=[[], ["q", "c"]], seed=[0, 1, 2]), *configs(depth=5, seed=[0, 1, 2])]))
+
+
+def test_what_is_measured_is_no_setting_and_no_run_counts_twice(measured: Study) -> None:
+    assert names(measured) == ["depth"]
+    assert [setting.levels for setting in measured.settings] == [(3,), (5,)]
+    assert [list(measured.frame.loc[list(setting.runs), "seed"]) for setting in measured.settings] == [[0, 1, 2], [0, 1, 2]]
+    assert set(measured.frame.loc[list(measured.settings[0].runs), "probes"]) == {"[q,c]"}
+    assert "3 runs are not in the pictures: others are the same with more probes." in render(measured, [])
+    assert "for want of records" not in render(measured, [])
+
+
+def test_nor_is_it_a_part_of_a_recipe(measured: Study) -> None:
+    assert set(recipes(measured).values()) == {PLAIN}
+
+
+def test_a_run_that_is_repeated_as_it_was_stays() -> None:
+    some = study(seed=[0, 0], probes=[["q"]])
+    assert [len(setting.runs) for setting in some.settings] == [2]
 
 
 def test_runs_without_records_are_known_and_not_drawn() -> None:
