@@ -18,6 +18,7 @@ from bpexp.cli import REFUSED, arguments, refuse, tell
 from bpexp.config import TABLES, ConfigError, Fault, Help, RunConfig, StoreUri, asked, flatten, full_key, written
 from bpexp.core.rows import Row
 from bpexp.report import words
+from bpexp.report.intervals import FEWEST, TOLD
 from bpexp.report.page import save_text, told
 from bpexp.report.picture import Picture, style
 from bpexp.report.ranking import accuracy, ranking
@@ -63,8 +64,6 @@ python -m bpexp.report.cures
 ```
 
 ![Test accuracy of every recipe at each depth, ranked](cures/ranking.png)
-
-All numbers: [`cures/ranking.csv`](cures/ranking.csv).
 """
 
 
@@ -89,7 +88,16 @@ def recipe_words(key: str, name: str) -> frozenset[str]:
 
 def page(ranking: pd.DataFrame) -> str:
     """The page, from the tables and the numbers of a ranking."""
-    return "\n".join([INTRODUCTION, *(line for key in TABLES for line in _section(key, ranking)), *_combined(ranking), ""])
+    return "\n".join([INTRODUCTION, _caption(ranking), "", *(line for key in TABLES for line in _section(key, ranking)), *_combined(ranking), ""])
+
+
+def _caption(ranking: pd.DataFrame) -> str:
+    """How to read the figure and the numbers."""
+    fewest, most = int(ranking["runs"].min()), int(ranking["runs"].max())
+    runs = words.count(most, "run") if fewest == most else f"{fewest} to {most} runs"
+    bars = f"bars are {TOLD}" if fewest >= FEWEST else f"bars are {TOLD}, of fewer than {FEWEST} runs from the lowest to the highest"
+    numbers = f"[`{FOLDER}/{RANKING}`]({FOLDER}/{RANKING})"
+    return f"Points are means over {runs}; {bars}. Below, ± is one standard deviation of the runs. All numbers: {numbers}."
 
 
 def _section(key: str, ranking: pd.DataFrame) -> Iterator[str]:

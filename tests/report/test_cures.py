@@ -76,6 +76,7 @@ def test_a_study_becomes_a_page_with_its_numbers(tmp_path: Path) -> None:
     accuracy = some.runs.runs[some.runs.runs["norm"] == "batch"]["final_accuracy_test"]
     told = f"test accuracy {100 * accuracy.mean():.1f} ± {100 * accuracy.std():.1f} % at depth 6"
     assert told in text.split("### norm=batch")[1].split("###")[0]
+    assert "Points are means over 2 runs; bars are 95 % confidence intervals of the mean (Student's t), of fewer than 3 runs from" in text
     assert "**Measured**: not run" in text.split("### norm=layer")[1].split("###")[0]
     again = tmp_path / "again"
     for path in write(some, again):
