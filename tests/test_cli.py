@@ -108,7 +108,10 @@ def test_a_sweep_is_refused_alike(tmp_path: Path, words: str) -> None:
     ("words", "must"),
     [
         (["depth=1,2"], "depth=1,2: several values make a sweep: add -m"),
-        (["-m", "lr=interval(0,1)"], "lr=interval(0,1): must be a list of values, such as 1,2,5 or range(1,5)"),
+        (
+            ["-m", "lr=interval(0,1)"],
+            "lr=interval(0,1): must be a list of values, such as 1,2,5 or range(1,5); an interval is for hydra/sweeper=optuna",
+        ),
         (["-m", "tracking.experiment=a,b"], "tracking.experiment=a,b: can't be swept: it holds for a sweep as a whole"),
         (["-m", "rerun=all,failed"], "rerun=all,failed: can't be swept: it holds for a sweep as a whole"),
         (["-m", "init=he,lecan"], f"init=lecan: must be one of {', '.join(groups([config_dir()])['init'])}; did you mean 'lecun'?"),

@@ -16,7 +16,7 @@ from bpexp.config import WHOLE, Fault, aside
 from bpexp.sweep.compose import Words
 from bpexp.sweep.names import STUDY, is_hydras, parse_word, sort_words
 
-__all__ = ["Grid", "expand", "flat_list"]
+__all__ = ["Grid", "expand", "flat_list", "sweep_name", "typed_values"]
 
 VARIANTS = "hydra.sweeper.variants"
 
@@ -34,7 +34,9 @@ def expand(
     params: Sequence[str], variants: Sequence[object], typed: Sequence[str], folders: Sequence[Path], parser: OverridesParser
 ) -> tuple[Grid, list[Fault]]:
     """The grid of all words that can be read, and the faults of the others; `typed` are sorted already."""
-    good, faults = sort_words(params, folders, sweep=True)
+    good, faults = _listed(*sort_words(params, folders, sweep=True))
+    typed, unlisted = _listed(typed, [])
+    faults += unlisted
     jobs: list[Words] = []
     for variant in variants or [""]:
         words, wrong = _variant_words(variant, folders)
@@ -42,8 +44,8 @@ def expand(
         overrides = parser.parse_overrides([*good, *words, *typed])
         jobs.extend(tuple(job) for batch in BasicSweeper.split_arguments(overrides, None) for job in batch)
     common = parser.parse_overrides([*good, *typed])
-    swept = {key: _values(override) for key, override in {it.key_or_group: it for it in common}.items() if override.is_sweep_override()}
-    return Grid(jobs, swept, _name(swept, typed, len(variants))), faults
+    swept = {key: typed_values(override) for key, override in {it.key_or_group: it for it in common}.items() if override.is_sweep_override()}
+    return Grid(jobs, swept, sweep_name(swept, typed, len(variants))), faults
 
 
 def flat_list(value: object) -> list[object]:
@@ -61,19 +63,28 @@ def _variant_words(variant: object, folders: Sequence[Path]) -> tuple[list[str],
         words = shlex.split(variant)
     except ValueError as error:
         return [], [Fault(VARIANTS, variant, f"can't be read ({error})")]
-    good, faults = sort_words(words, folders, sweep=True)
+    good, faults = _listed(*sort_words(words, folders, sweep=True))
     overrides = {word: parse_word(word) for word in good}
     general = {word: it for word, it in overrides.items() if it.key_or_group == STUDY or is_hydras(it.key_or_group) or it.key_or_group in WHOLE}
-    faults += [Fault(it.key_or_group, _values(it), "is for the whole sweep, not for a variant") for it in general.values()]
+    faults += [Fault(it.key_or_group, typed_values(it), "is for the whole sweep, not for a variant") for it in general.values()]
     return [word for word in good if word not in general], faults
 
 
-def _values(override: Override) -> str:
+def _listed(words: Sequence[str], faults: list[Fault]) -> tuple[list[str], list[Fault]]:
+    """The words that set a value or list several, and the faults there are with those of the others: a grid has no use for an interval."""
+    overrides = {word: parse_word(word) for word in words}
+    endless = {word: it for word, it in overrides.items() if it.is_sweep_override() and not it.is_discrete_sweep()}
+    must = "must be a list of values, such as 1,2,5 or range(1,5); an interval is for hydra/sweeper=optuna"
+    more = [Fault(it.key_or_group, typed_values(it), must) for it in endless.values()]
+    return [word for word in words if word not in endless], [*faults, *more]
+
+
+def typed_values(override: Override) -> str:
     """The values of a key as they were typed."""
     return str(override.input_line).partition("=")[2]
 
 
-def _name(swept: Mapping[str, str], typed: Sequence[str], variants: int) -> str:
+def sweep_name(swept: Mapping[str, str], typed: Sequence[str], variants: int) -> str:
     """`depth=10,50,100 steps=500`: the words typed, but for those that say how and where; then, but for a study, what else is swept."""
     words = {parse_word(word).key_or_group: word for word in typed}
     own = {key: word for key, word in words.items() if not (is_hydras(key) or aside(key))}

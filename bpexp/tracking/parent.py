@@ -52,7 +52,7 @@ class SweepRun:
         if run_id is not None:
             self.run_id = run_id
             return
-        text = json.dumps([name, sorted({job.fingerprint for job in planned})])
+        text = json.dumps([name, sorted({job.fingerprint for job in planned}) or dict(swept)])  # a search does not know its runs yet
         same = hashlib.sha256(text.encode()).hexdigest()[:16]
         self.run_id = _open_again(store, same) or _make(store, name, swept, same)
         self.plan(planned)
@@ -62,16 +62,18 @@ class SweepRun:
         self.planned = planned
         self._list({})
 
-    def close(self, status: str, runs: Mapping[str, Ended]) -> list[Row]:
+    def close(self, status: str, runs: Mapping[str, Ended], remark: str = "") -> list[Row]:
         """Write the manifest with the runs' ids, the table of the runs, the note and the status; return the note's rows, one per job.
 
         `runs` tells of each run by its fingerprint; the store is asked where one is missing or has no id yet, which takes 2 ms a run and more.
+        `remark`: what is to be said of the sweep as a whole.
         """
         client = self.store.client
         if unknown := {job.fingerprint for job in self.planned} - {key for key, run in runs.items() if run.run_id}:
             runs = dict(runs) | {key: ended(run) for key, run in newest(self.store, unknown).items()}
         found = rows(self.planned, runs, status)
-        note = f"{_counted(self.planned, 'job')}, {_counted(runs, 'run')}: {plain(self.name)}.\n\n{markdown_table(found)}"
+        head = f"{_counted(self.planned, 'job')}, {_counted(runs, 'run')}: {plain(self.name)}."
+        note = "\n\n".join([head, *([plain(remark)] if remark else []), markdown_table(found)])
         tags = {"mlflow.note.content": note[:NOTE_LENGTH]} | SHOWN
         jobs = [(job.name, job.overrides, runs.get(job.fingerprint)) for job in self.planned]
         error = self._list(runs) or self._write(listing(jobs, _missing(status)), TABLE)

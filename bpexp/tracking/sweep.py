@@ -74,8 +74,11 @@ class Sweep:
         self.account = replace(it, run_id=run.run_id)
         return run
 
-    def close(self, status: str, runs: Mapping[str, Ended]) -> list[Row]:
-        """Send what waits, if the store is back, then end the sweep; returns the table's rows, one per job (`runs`: by their fingerprints)."""
+    def close(self, status: str, runs: Mapping[str, Ended], remark: str = "") -> list[Row]:
+        """Send what waits, if the store is back, then end the sweep; returns the table's rows, one per job (`runs`: by their fingerprints).
+
+        `remark`: what is to be said of it as a whole.
+        """
         self.account = replace(self.account, status=status)
         if status == "KILLED":
             self._keep()  # there may be no time for more
@@ -83,7 +86,7 @@ class Sweep:
             self.remarks += catch_up(self.link, self.spool)
         try:
             with self.link.attempt() as store:
-                found = self._run(store).close(status, runs)
+                found = self._run(store).close(status, runs, remark)
         except Exception as error:  # a store that is away, or that takes no more
             if not isinstance(error, AwayError):
                 self.remarks.append(f"the sweep is not closed in the store: {reason(error)}")
