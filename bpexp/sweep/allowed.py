@@ -35,7 +35,11 @@ TARGETS: dict[Place, tuple[str, ...]] = {  # by place, in which * is any key; no
         "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher",
         "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher",
     ),
-    ("sweeper", "_target_"): ("hydra_plugins.bpexp_sweeper.BpexpSweeper", "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"),
+    ("sweeper", "_target_"): (
+        "hydra_plugins.bpexp_sweeper.BpexpSweeper",
+        "hydra_plugins.bpexp_search.BpexpSearch",
+        "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
+    ),
     ("callbacks", "*", "_target_"): ("hydra.experimental.callbacks.LogJobReturnCallback",),  # Hydra's other one writes pickles
 }
 LOGGING: dict[str, tuple[str, ...]] = {  # by key: what Hydra's own options have
@@ -51,6 +55,7 @@ SLURM = (  # keys of Slurm's launcher that a file may set, to a text of one line
     | {"signal_delay_s", "max_num_timeout", "array_parallelism"}
 )
 WRITTEN_OUT: tuple[Place, ...] = ((), ("job",), ("job", "env_set"), ("job_logging",), ("hydra_logging",))  # tables that no interpolation stands for
+ADDRESSES: tuple[Place, ...] = (("tracking", "uri"), ("hydra", "sweeper", "storage"))  # of databases
 NAMES = ("job.name", "output_subdir")  # of files and folders inside the output folder
 
 
@@ -97,9 +102,10 @@ def faults(config: DictConfig) -> Iterator[Fault]:
     if unread:
         yield from (Fault(_key(place), _at(node, place), "must be written out") for place in unread)
         return
-    uri = _at(whole, ("tracking", "uri"))
-    if must := secret_refusal(uri):
-        yield Fault("tracking.uri", uri, must)
+    for place in ADDRESSES:
+        uri, key = _at(whole, place), ".".join(place)
+        if must := secret_refusal(uri, key):
+            yield Fault(key, uri, must)
     yield from _target_faults(node)
     for part in ("launcher", "sweeper", "callbacks"):
         yield from _resolved_faults(config, part)

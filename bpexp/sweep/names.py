@@ -100,12 +100,13 @@ def _nested(value: object) -> bool:
     return isinstance(value, dict) or (isinstance(value, list) and any(isinstance(it, dict | list) for it in value))
 
 
-def secret_refusal(uri: object) -> str:
+def secret_refusal(uri: object, key: str = "tracking.uri") -> str:
     """Why an address of a store can't stand in a configuration, which is written into folders; empty where it can."""
     written = INTERPOLATION.sub("", str(uri)).replace(":@", "@").replace("//@", "//")  # what is looked up is not written
     if masked(written) == written:
         return ""
-    return "must hold no password or token: set MLFLOW_TRACKING_URI, or tracking.uri='${oc.env:NAME}' with a variable of your own"
+    own = "MLFLOW_TRACKING_URI, or " if key == "tracking.uri" else ""
+    return f"must hold no password or token: set {own}{key}='${{oc.env:NAME}}' with a variable of your own"
 
 
 def _sweep_refusal(override: Override, *, sweep: bool, grouped: bool) -> str:
