@@ -142,7 +142,7 @@ def _interval_refusal(name: str, it: IntervalSweep) -> str:
     key = full_key(name)
     if key in keys(RunConfig) and takes_whole(key):
         first, last = ceil(low), floor(high)
-        return f"must be whole numbers: range({first},{last + 1}) or, with tag(log,int,…) at equal ratios, tag(int,interval({first},{last}))"
+        return f"must be whole numbers, such as range({first},{last + 1}) or tag(int,interval({first},{last}))"
     return ""
 
 

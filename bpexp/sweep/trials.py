@@ -64,6 +64,12 @@ SAMPLERS: dict[str, Make] = {  # by name: what draws a trial, of the sampler's s
 _METRIC, _SAMPLER = OneOf(METRICS), OneOf(SAMPLERS)
 
 
+def _written(name: str) -> str:
+    if not name.strip():
+        raise ValueError("empty")
+    return name
+
+
 @dataclass
 class Settings:
     """The keys of a search."""
@@ -75,7 +81,7 @@ class Settings:
     sampler: Annotated[str, Strict(), _SAMPLER, AfterValidator(_SAMPLER.check)] = "tpe"
     seed: Annotated[int, Strict(), Ge(0), Le(MAX_SEED)] | None = 0
     storage: Annotated[str, Strict()] | None = "sqlite:///optuna.db"
-    study_name: Annotated[str, Strict()] | None = None
+    study_name: Annotated[str, Strict(), AfterValidator(_written)] | None = None
 
     @property
     def towards(self) -> str:
