@@ -31,6 +31,7 @@ OWNERS = {
     "joblib": ("bpexp.sweep", "bpexp.verify"),
     "rich": ("bpexp.sweep", "bpexp.report", "bpexp.verify", "bpexp.walkthrough"),
     "numba": ("bpexp.core.kernels",),
+    "optuna": ("bpexp.sweep.search", "bpexp.sweep.trials"),
 }
 
 # A room, and the rooms of ours that it may know besides itself.
@@ -183,11 +184,12 @@ def distributions(lines: list[str]) -> set[str]:
 
 def test_all_that_is_imported_is_declared_and_the_reverse() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    declared, fast = distributions(project["dependencies"]), distributions(project["optional-dependencies"]["fast"])
+    declared, extras = distributions(project["dependencies"]), project["optional-dependencies"]
+    chosen = distributions(extras["fast"] + extras["optuna"])
     providers = packages_distributions()
     used = {package: {name.lower().replace("_", "-") for name in providers[package]} for _, package in foreign()}
     brought = declared.union(*(distributions(requires(name) or []) for name in declared))  # mlflow brings sqlalchemy, pydantic its core
-    assert {package for package, names in used.items() if not names & (brought | fast)} == set()
+    assert {package for package, names in used.items() if not names & (brought | chosen)} == set()
     assert declared - set().union(*used.values()) == set()
 
 
@@ -206,7 +208,17 @@ LOADS = {
         "sklearn",
     },
     "import bpexp; bpexp.train(bpexp.RunConfig(depth=2, width=4, steps=2))": {"hydra", "mlflow", "matplotlib", "omegaconf", "pandas", "sklearn"},
-    "import bpexp.sweep.app": {"joblib", "mlflow", "matplotlib", "pandas", "rich", "scipy.optimize", "scipy.special", "sklearn"},
+    "import bpexp.sweep.app, hydra_plugins.bpexp_search": {
+        "joblib",
+        "mlflow",
+        "matplotlib",
+        "optuna",
+        "pandas",
+        "rich",
+        "scipy.optimize",
+        "scipy.special",
+        "sklearn",
+    },
     "import bpexp.report.__main__": {"hydra", "mlflow", "matplotlib", "pandas", "scipy.optimize", "sklearn"},
 }
 

@@ -6,6 +6,7 @@ A trial that is RUNNING carries the process that trains it, as a run does (`bpex
 import logging
 import sqlite3
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ import optuna
 from annotated_types import Ge, Le
 from filelock import FileLock
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
+from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
 from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.storages import InMemoryStorage, RDBStorage
 from optuna.study import Study
@@ -94,11 +95,12 @@ class Seeded(BaseSampler):
 
     def __init__(self, make: Make, seed: int | None) -> None:
         self.make, self.seed = make, int(np.random.SeedSequence(seed).generate_state(1)[0])
-        self.of_trial = make(self.seed, self.seed)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        own = np.random.SeedSequence((self.seed, trial.number)).generate_state(1)[0]
-        self.of_trial = self.make(self.seed, int(own))
+        own = int(np.random.SeedSequence((self.seed, trial.number)).generate_state(1)[0])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)  # news for us, not for who types a sampler's name
+            self.of_trial = self.make(self.seed, own)
         self.of_trial.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
