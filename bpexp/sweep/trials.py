@@ -4,6 +4,7 @@ A trial that is RUNNING carries the process that trains it, as a run does (`bpex
 """
 
 import logging
+import math
 import sqlite3
 import time
 import warnings
@@ -18,7 +19,7 @@ import numpy as np
 import optuna
 from annotated_types import Ge, Le
 from filelock import FileLock
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
 from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.storages import InMemoryStorage, RDBStorage
@@ -38,6 +39,7 @@ STORAGE, STUDY = "hydra.sweeper.storage", "hydra.sweeper.study_name"
 SQLITE = "sqlite:///"
 WAIT_SECONDS = 20.0  # for another process that writes to the same file, or makes it
 YOUNG_SECONDS, GLANCE_SECONDS = 5.0, 0.2  # a process says at once that a trial is its own: for so long one without an owner is waited for
+FINE = 1e-3  # of an interval: what is no difference
 ABOUT = "bpexp.search"  # attribute of a study: what its values are values of
 OVER = (TrialState.COMPLETE, TrialState.FAIL, TrialState.PRUNED)
 
@@ -107,10 +109,21 @@ class Seeded(BaseSampler):
         return self.of_trial.infer_relative_search_space(study, trial)
 
     def sample_relative(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
-        return self.of_trial.sample_relative(study, trial, search_space)
+        drawn = self.of_trial.sample_relative(study, trial, search_space)
+        return {name: _short(value, search_space[name]) for name, value in drawn.items()}
 
     def sample_independent(self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution) -> Any:
-        return self.of_trial.sample_independent(study, trial, param_name, param_distribution)
+        return _short(self.of_trial.sample_independent(study, trial, param_name, param_distribution), param_distribution)
+
+
+def _short(value: Any, drawn_from: BaseDistribution) -> Any:
+    """A number of an interval in four digits, which one can read and type, unless the interval is so narrow that they make a difference."""
+    if not isinstance(drawn_from, FloatDistribution) or drawn_from.step is not None:
+        return value
+    scale = math.log if drawn_from.log else float
+    low, high = drawn_from.low, drawn_from.high
+    rounded = min(max(float(f"{value:.4g}"), low), high)
+    return rounded if abs(scale(rounded) - scale(value)) <= FINE * (scale(high) - scale(low)) else value
 
 
 # ---------------------------------------------------------------------------------------------- the storage
