@@ -20,7 +20,7 @@ import bpexp
 from bpexp.config import DataConfig, RunConfig, written
 from bpexp.core.normalization import NORMS
 from bpexp.sweep.space import Choice, Interval, Range, Space, span
-from bpexp.sweep.trials import METRICS, SAMPLERS
+from bpexp.sweep.trials import METRICS, SAMPLERS, Settings, Trials
 from bpexp.tracking import owner as owners
 from bpexp.tracking.notes import plain
 from bpexp.tracking.owner import HEARTBEAT, OWNER
@@ -152,18 +152,17 @@ def test_another_seed_draws_other_trials(tmp_path: Path) -> None:
     assert len({*drawn}) == 4
 
 
+@pytest.mark.parametrize("sampler", ["random", "qmc"])
 @pytest.mark.parametrize("interval", ["0.5,4", "log 0.001,10", "1.00001,1.00002", "log 1,1.001"])
-def test_numbers_are_short_where_that_is_fine_enough(tmp_path: Path, interval: str) -> None:
+def test_numbers_are_short_where_that_is_fine_enough(interval: str, sampler: str) -> None:
     log, _, ends = interval.rpartition(" ")
     low, high = map(float, ends.split(","))
-    for sampler in ("random", "qmc"):
-        sweeps = Sweeps(tmp_path / sampler)
-        word = f"lr=tag(log,interval({ends}))" if log else f"lr=interval({ends})"
-        searched(sweeps, word, *settings(n_trials=8, sampler=sampler), steps=0)
-        drawn = [it.params["lr"] for it in trials(sweeps)]
-        assert len({*drawn}) == 8
-        assert all(low <= it <= high for it in drawn)
-        assert all((float(f"{it:.4g}") == it) == (high > 1.1 * low) for it in drawn)
+    space = spanned(f"lr=tag(log,interval({ends}))" if log else f"lr=interval({ends})")
+    asked = Trials.open("any", space, Settings(n_trials=8, batch=9, sampler=sampler, storage=None), {"direction": "minimize"}).batch()
+    drawn = [it.params["lr"] for it in asked]
+    assert len({*drawn}) == 8
+    assert all(low <= it <= high for it in drawn)
+    assert all((float(f"{it:.4g}") == it) == (high > 1.1 * low) for it in drawn)
 
 
 def test_trials_of_the_same_values_are_one_run(tmp_path: Path) -> None:
