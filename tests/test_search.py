@@ -291,6 +291,48 @@ def test_a_batch_that_was_being_asked_for_is_filled_up(tmp_path: Path) -> None:
     assert told(trials(cut)) == told(trials(whole))
 
 
+def opened(**keys: object) -> Trials:
+    """A study in memory."""
+    given = {"n_trials": 8, "batch": 4, "storage": None} | keys
+    return Trials.open("any", spanned("lr=interval(1,2)"), Settings(**given), {"direction": "minimize"})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("asked", "over", "numbers"), [(2, 0, [0, 1, 2, 3]), (4, 3, [3]), (4, 4, [4, 5, 6, 7]), (6, 5, [5, 6, 7]), (8, 8, [])])
+def test_a_batch_is_the_one_that_was_cut_off_or_the_next(asked: int, over: int, numbers: list[int]) -> None:
+    """While it was asked for: its rest is asked for as well; while it was told: its rest alone, before anything else is asked for."""
+    trials = opened()
+    for number in range(asked):
+        trial = trials.study.ask()
+        trial.set_user_attr(OWNER, owners.owner())
+        if number < over:
+            trial.suggest_float("lr", 1, 2)
+            trials.tell(trial, 1.0)
+    assert [it.number for it in trials.batch()] == numbers
+
+
+def test_no_more_trials_than_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two processes that ask for the last one in the same moment, the slower one gives its own back."""
+    trials = opened(n_trials=2)
+    for _ in range(2):
+        trials.tell(trials.study.ask(), 1.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trials, "_asked", lambda self: 1)  # as it was when this process looked
+        assert trials.batch() == []
+    assert [it.state.name for it in trials.study.trials] == ["COMPLETE", "COMPLETE", "WAITING"]
+    assert trials.batch() == []
+    assert [it.number for it in replace(trials, settings=replace(trials.settings, n_trials=3)).batch()] == [2]
+
+
+def test_a_trial_is_told_once() -> None:
+    trials = opened()
+    first, *_ = trials.batch()
+    trials.tell(first, 2.0, outcome="trained")
+    trials.tell(first, 1.0, outcome="stuck")
+    trials.tell(first, None)
+    (over,) = trials.over()
+    assert (over.value, over.state, over.user_attrs["bpexp.outcome"]) == (2.0, COMPLETE, "trained")
+
+
 def test_more_trials_of_the_same_search(tmp_path: Path) -> None:
     sweeps = Sweeps(tmp_path)
     for count in (2, 3, 3):
