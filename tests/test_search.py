@@ -167,7 +167,8 @@ def test_numbers_are_short_where_that_is_fine_enough(interval: str, sampler: str
 
 def test_trials_of_the_same_values_are_one_run(tmp_path: Path) -> None:
     sweeps = Sweeps(tmp_path)
-    searched(sweeps, "lr=0.1,0.2", *settings(n_trials=7, batch=3))
+    printed = searched(sweeps, "lr=0.1,0.2", *settings(n_trials=7, batch=3))
+    assert not any(line.startswith("resumed") for line in printed)
     begun = trials(sweeps)
     assert [it.state for it in begun] == [COMPLETE] * 7
     assert {(it.params["lr"], it.value) for it in begun} == {(f"{lr}", loss(lr)) for lr in (0.1, 0.2)}
@@ -353,7 +354,7 @@ def test_a_trial_of_a_process_that_lives_is_left_alone(tmp_path: Path) -> None:
     for key, value in (owners.marks() | {OWNER: other}).items():
         theirs.set_user_attr(key, value)
     printed = searched(sweeps, *SPACE, *settings(n_trials=4))
-    assert [it.state.name for it in trials(sweeps)] == ["COMPLETE", "RUNNING", "COMPLETE", "COMPLETE"]
+    assert [it.state.name for it in study(sweeps).trials] == ["COMPLETE", "RUNNING", "COMPLETE", "COMPLETE"]
     assert "bpexp: 1 of the trials is trained by other processes" in printed
     theirs.set_user_attr(OWNER, re.sub(r"started=\d+", "started=1", other))  # of one that had its number before
     searched(sweeps, *SPACE, *settings(n_trials=4))
