@@ -28,11 +28,18 @@ OWNERS = {
     "matplotlib": ("bpexp.report",),
     "jinja2": ("bpexp.report",),
     "sklearn": ("bpexp.datasets",),
+    "dask": ("bpexp.sweep.engines.dask",),
+    "distributed": ("bpexp.sweep.engines.dask",),
+    "ray": ("bpexp.sweep.engines.ray",),
+    "submitit": ("bpexp.sweep.engines.submitit",),
     "joblib": ("bpexp.sweep", "bpexp.verify"),
     "rich": ("bpexp.sweep", "bpexp.report", "bpexp.verify", "bpexp.walkthrough"),
     "numba": ("bpexp.core.kernels",),
     "optuna": ("bpexp.sweep.search", "bpexp.sweep.trials"),
 }
+
+# Packages of extras that need not be there for these tests, and the requirement that brings each.
+ABSENT = {"dask": "distributed", "distributed": "distributed", "ray": "ray", "submitit": "submitit"}
 
 # A room, and the rooms of ours that it may know besides itself.
 KNOWS = {
@@ -187,10 +194,13 @@ def test_all_that_is_imported_is_declared_and_the_reverse() -> None:
     declared, extras = distributions(project["dependencies"]), project["optional-dependencies"]
     chosen = distributions(extras["fast"] + extras["optuna"])
     providers = packages_distributions()
-    used = {package: {name.lower().replace("_", "-") for name in providers[package]} for _, package in foreign()}
+    packages = {package for _, package in foreign()}
+    used = {package: {name.lower().replace("_", "-") for name in providers[package]} for package in packages - ABSENT.keys()}
     brought = declared.union(*(distributions(requires(name) or []) for name in declared))  # mlflow brings sqlalchemy, pydantic its core
     assert {package for package, names in used.items() if not names & (brought | chosen)} == set()
     assert declared - set().union(*used.values()) == set()
+    assert packages >= ABSENT.keys()
+    assert set(ABSENT.values()) == distributions(extras["dask"] + extras["ray"] + extras["submitit"])
 
 
 LOADS = {

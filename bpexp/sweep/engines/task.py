@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import Lock
 
-from bpexp import __version__, plugins
+import bpexp
+from bpexp import plugins
 from bpexp.sweep.carry import Job, Outcome, Where, carry_out
 
 __all__ = ["Task"]
@@ -23,12 +24,12 @@ class Task:
     @classmethod
     def here(cls) -> "Task":
         """As this process would carry it out."""
-        return cls(__version__, os.environ.get(plugins.VARIABLE, ""))
+        return cls(bpexp.__version__, os.environ.get(plugins.VARIABLE, ""))
 
     def __call__(self, jobs: Sequence[Job], where: Where) -> list[Outcome]:
         """Raises RuntimeError where this process has another version of bpexp."""
-        if self.version != __version__:
-            raise RuntimeError(f"the worker has bpexp {__version__}, the command {self.version}")
+        if self.version != bpexp.__version__:
+            raise RuntimeError(f"the worker has bpexp {bpexp.__version__}, the command {self.version}")
         if self.plugins:
             os.environ.setdefault(plugins.VARIABLE, self.plugins)
         plugins.load()
