@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run as Tracked
+from sqlalchemy import event
 
 from bpexp.config import RunConfig
 from bpexp.experiment import NullSink, Run, prepare, run
 from bpexp.tracking import backend
-from bpexp.tracking.backend import Client, Held, NewRun
+from bpexp.tracking.backend import FINGERPRINT, Client, Held, NewRun
 from bpexp.tracking.database import Database
 from bpexp.tracking.owner import HEARTBEAT, OWNER, Owner, marks, owner
 from bpexp.tracking.points import Points
@@ -375,3 +376,30 @@ def test_what_a_killed_process_held_is_taken_over(tmp_path: Path, monkeypatch: p
     after = [it for way, new in zip(ways, runs(store, 3), strict=True) for it in way.claim([new])]
     assert [(it.state, it.run_id, it.start) for it in after] == [("continued", it.run_id, it.start) for it in before]
     assert query(tmp_path / "mlflow.db", "select run_uuid, count(*) from metrics group by run_uuid") == [(before[0].run_id, 100)]
+
+
+def test_a_claim_takes_as_much_work_in_a_large_store_as_in_a_small_one(store: Store) -> None:
+    like, steps = new_run(fresh(), store.experiment_id, 0), 0
+
+    def claim(count: int) -> None:
+        """Other fingerprints than any before."""
+        others = [replace(like, tags={**like.tags, FINGERPRINT: f"{next(SEEDS):016x}"}) for _ in range(count)]
+        assert {it.state for it in store.backend.claim(others)} == {"new"}
+
+    def work() -> int:
+        """Some hundreds of SQLite's instructions each, of a claim of one run."""
+        nonlocal steps
+        steps = 0
+        claim(1)
+        return steps
+
+    def step() -> None:
+        nonlocal steps
+        steps += 1
+
+    assert isinstance(store.backend, Database)
+    claim(1)
+    event.listen(store.backend.engine, "checkout", lambda it, *_: it.set_progress_handler(step, 100))
+    before = work()
+    claim(1000)
+    assert work() <= before + 5  # to read each of the thousand takes 10 instructions and more

@@ -49,8 +49,9 @@ METRIC = "insert into metrics (key, value, timestamp, step, is_nan, run_uuid)"
 LATEST = "insert into latest_metrics (key, value, timestamp, step, is_nan, run_uuid)"
 EXPERIMENT = "select lifecycle_stage from experiments where experiment_id = ?"
 THIS_RUN = "select lifecycle_stage from runs where run_uuid = ?"
+BY_FINGERPRINT = f"create index if not exists bpexp_fingerprints on tags (value) where key = '{FINGERPRINT}'"  # else a claim reads those of all runs
 ACTIVE = f"""select mark.value, runs.run_uuid, artifact_uri, start_time, status, coalesce(owner.value, ''), heartbeat.value
-    from tags mark join runs on runs.run_uuid = mark.run_uuid
+    from tags mark indexed by bpexp_fingerprints join runs on runs.run_uuid = mark.run_uuid
     left join tags owner on owner.run_uuid = runs.run_uuid and owner.key = '{OWNER}'
     left join tags heartbeat on heartbeat.run_uuid = runs.run_uuid and heartbeat.key = '{HEARTBEAT}'
     where mark.key = '{FINGERPRINT}' and experiment_id = ? and lifecycle_stage = 'active' and mark.value in ({{}})
@@ -256,6 +257,7 @@ def _row(it: Made, experiment: int) -> tuple[Any, ...]:
 
 def _known(connection: Connection, runs: Sequence[NewRun]) -> dict[str, list[Known]]:
     """Of each fingerprint the active runs, the oldest first."""
+    connection.exec_driver_sql(BY_FINGERPRINT)
     found: dict[str, list[Known]] = {run.fingerprint: [] for run in runs}
     fingerprints = list(found)
     for first in range(0, len(fingerprints), ROWS):

@@ -54,7 +54,7 @@ def left(store: Store, fingerprints: Collection[str], *, resume: bool, rerun: st
 
 def newest(store: Store, fingerprints: Collection[str], status: str = "") -> dict[str, Run]:
     """Of each fingerprint that belongs to an active run of the store's experiment, one of this status where one is given: the newest such run."""
-    database = Database.of(store.client)
+    database, fingerprints = Database.of(store.client), set(fingerprints)  # a list would be searched for each run of the store
     if database is None:
         condition = "tags.bpexp.kind = 'run'" + (f" and attributes.status = '{status}'" if status else "")
         runs = [run for run in search(store.client, store.experiment_id, condition) if run.data.tags.get("bpexp.fingerprint") in fingerprints]
