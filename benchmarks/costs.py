@@ -1,0 +1,204 @@
+"""What a run of a sweep costs, measured: the numbers of `benchmarks.model`.  As a program, those of some nets: `python -m benchmarks.costs`.
+
+Seconds are the processor's, which other programs on the machine change little, and the least of the repeats.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.commands import folder, seconds
+from benchmarks.timing import ROOT, environment
+
+__all__ = ["CHECKED", "FEW", "MANY", "NETS", "TINY", "measured"]
+
+NETS: dict[str, dict[str, Any]] = {
+    "tiny": {"depth": 2, "width": 2, "steps": 1, "data": {"name": "synthetic"}},
+    "narrow": {"depth": 10, "width": 16, "steps": 300},
+    "default": {},
+    "deep": {"depth": 50, "width": 64},
+    "wide": {"depth": 50, "width": 256, "steps": 200},
+}
+TINY = ("depth=2", "width=2", "steps=1", "data=synthetic")  # the first of them, as words
+FEW, MANY = 200, 2000  # runs of the sweeps that the costs of a run are found by
+CHECKED = (100, 1000, 10_000)  # runs of those that the model is checked by
+REPEATS = {FEW: 3, MANY: 2, 100: 2, 1000: 2, 10_000: 1}
+SIZED = 20  # runs that a database's size is found by
+WRITERS = 8
+LONGEST = 4.0  # seconds of a stack, about
+
+
+# ---------------------------------------------------------------------------------------------- nets
+
+
+def nets() -> dict[str, dict[str, float]]:
+    """Of each net seconds and layer-steps a second and core, alone and in the stack that the launcher makes; what a run leaves."""
+    from bpexp.config import RunConfig, TrackingConfig, check, parse
+    from bpexp.experiment import NullSink, Run, prepare, run_stack
+    from bpexp.sweep.stacked import Settings, load_of
+    from bpexp.tracking.sink import MlflowSink
+    from bpexp.tracking.store import connect
+
+    def least(runs: Sequence[Run]) -> float:
+        """A run's seconds, all probes and evaluations among them."""
+        times: list[float] = []
+        while len(times) < 2 or sum(times) < 1.0:
+            start = time.process_time()
+            run_stack(runs, [NullSink() for _ in runs])
+            times.append(time.process_time() - start)
+        return min(times) / len(runs)
+
+    found = {}
+    with folder() as base:
+        store = connect(f"sqlite:///{base}/mlflow.db", "nets")
+        for name, values in NETS.items():
+            config = check(parse(RunConfig, values))
+            load = load_of(prepare(config), Settings())
+            most = min(load.most, 16, max(2, int(LONGEST / load.seconds)))  # more make it no faster, and take minutes
+            alone = least([prepare(config)])
+            stacked = alone if most == 1 else least([prepare(replace(config, seed=seed)) for seed in range(most)])
+            row = {"depth": config.depth, "width": config.width, "steps": config.steps, "stack": most, "alone": alone, "stacked": stacked}
+            for what, layers in (("points", config.tracking.layers), ("bare points", [])):
+                run, sink = prepare(replace(config, tracking=TrackingConfig(layers=layers))), MlflowSink(store)
+                (records,) = run_stack([run], [sink])
+                assert not isinstance(records, Exception)
+                row[what] = sink.points
+            files = [file for file in Path(store.client.download_artifacts(str(sink.run_id), "")).rglob("*") if file.is_file()]
+            row |= {"bytes": sum(file.stat().st_size for file in files), "files": len(files)}
+            row["checkpoint"] = sum(file.stat().st_size for file in files if file.suffix == ".npz")
+            found[name] = row
+            print(name, row, file=sys.stderr, flush=True)
+    return found
+
+
+def _nets() -> Any:
+    line = [sys.executable, "-m", "benchmarks.costs"]
+    return json.loads(subprocess.run(line, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True, check=True).stdout)
+
+
+# ---------------------------------------------------------------------------------------------- sweeps
+
+
+def _sweeps() -> dict[str, Any]:
+    """Of a sweep of few and one of many tiny runs: what each phase took, and how large its files are; the least of the repeats."""
+    found: dict[str, Any] = {}
+    for runs in (FEW, MANY):
+        repeats = []
+        for _ in range(REPEATS[runs]):
+            with folder() as cwd:
+                told = cwd / "phases.json"
+                seconds(["-m", "benchmarks.phases", str(told), "-m", *TINY, f"seed=range({runs})"], cwd)
+                repeats.append(_flat(json.loads(told.read_text())))
+                sizes = _sizes(cwd)
+        found[str(runs)] = {key: min(each[key] for each in repeats) for key in repeats[0]} | sizes
+        print(runs, found[str(runs)], flush=True)
+    return found
+
+
+def _flat(told: dict[str, Any]) -> dict[str, float]:
+    phases = {f"{name} {what}": each[what] for name, each in told["phases"].items() for what in ("wall", "cpu")}
+    return phases | {key: told[key] for key in ("wall", "cpu", "workers", "peak")}
+
+
+def _sizes(cwd: Path) -> dict[str, float]:
+    """Bytes and numbers of files of a sweep's folder, and what its report takes."""
+    made = [file for file in (cwd / "multirun").rglob("*") if file.is_file()]
+    tables = [file for name in ("manifest.json", "runs.json") for file in (cwd / "mlruns").rglob(name)]
+    cost = seconds(["-m", "bpexp.report"], cwd)
+    (page,) = (cwd / "reports").rglob("index.html")
+    return {
+        "folder bytes": sum(file.stat().st_size for file in made),
+        "folder files": len(made),
+        "manifest bytes": sum(file.stat().st_size for file in tables),
+        "page bytes": page.stat().st_size,
+        "report seconds": cost,
+    }
+
+
+def _check() -> dict[str, Any]:
+    """Wall and processor seconds of whole commands, each in an empty folder; the least of the repeats."""
+    found = {}
+    for runs in CHECKED:
+        walls, works = [], []
+        for _ in range(REPEATS[runs]):
+            with folder() as cwd, _processor(works):
+                walls.append(seconds(["-m", "bpexp", "-m", *TINY, f"seed=range({runs})"], cwd))
+        found[str(runs)] = {"wall": min(walls), "work": min(works)}
+        print(runs, found[str(runs)], flush=True)
+    return found
+
+
+@contextmanager
+def _processor(times: list[float]) -> Iterator[None]:
+    """Note what processes that start and end in here take of the processor."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    yield
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+
+# ---------------------------------------------------------------------------------------------- stores
+
+
+def _stores() -> dict[str, Any]:
+    """The rounds of `benchmarks.stores`, by store and number of writers."""
+    from benchmarks import stores
+
+    return {f"{name}, {count}": rounds for (name, count), rounds in stores.measure(3, WRITERS).items()}
+
+
+def _bytes() -> dict[str, Any]:
+    """Of the databases: bytes of a run without points, and of a point."""
+    from benchmarks import stores
+
+    with folder() as base, stores.places(base) as found:
+        return {name: _size(found[name].uri) for name in ("SQLite", "PostgreSQL")}
+
+
+def _size(uri: str) -> dict[str, float]:
+    """From two kinds of runs: with all of their layers' points and with none."""
+    from benchmarks.tracking import CONFIG
+    from bpexp.config import TrackingConfig
+    from bpexp.experiment import prepare, train
+    from bpexp.tracking.sink import MlflowSink
+    from bpexp.tracking.store import connect
+
+    store, records = connect(uri, "sizes"), train(CONFIG)
+    before, rows = _database(uri), []
+    for config in (replace(CONFIG, tracking=TrackingConfig(layers=[])), CONFIG):
+        run, points = prepare(config), 0
+        for _ in range(SIZED):
+            sink = MlflowSink(store)
+            sink.open(run)
+            sink.update(records)
+            sink.close(records, 0.0)
+            points += sink.points
+        rows.append((points / SIZED, (_database(uri) - before) / SIZED))
+        before = _database(uri)
+    (few, small), (many, large) = rows
+    point = (large - small) / (many - few)
+    return {"point": point, "run": small - few * point, "points": many}
+
+
+def _database(uri: str) -> int:
+    """Its bytes."""
+    from sqlalchemy import create_engine, text
+
+    if uri.startswith("sqlite"):
+        return Path(uri.removeprefix("sqlite:///")).stat().st_size
+    with create_engine(uri).connect() as connection:
+        return int(connection.execute(text("select pg_database_size(current_database())")).scalar_one())
+
+
+measured: dict[str, Callable[[], Any]] = {"nets": _nets, "sweeps": _sweeps, "check": _check, "stores": _stores, "bytes": _bytes}
+
+
+if __name__ == "__main__":
+    print(json.dumps(nets()))
