@@ -96,8 +96,8 @@ def _sweeps() -> dict[str, Any]:
                 told = cwd / "phases.json"
                 seconds(["-m", "benchmarks.phases", str(told), "-m", *TINY, f"seed=range({runs})"], cwd)
                 repeats.append(_flat(json.loads(told.read_text())))
-                sizes = _sizes(cwd)
-        found[str(runs)] = {key: min(each[key] for each in repeats) for key in repeats[0]} | sizes
+                if len(repeats) == REPEATS[runs]:
+                    found[str(runs)] = {key: min(each[key] for each in repeats) for key in repeats[0]} | _sizes(cwd)
         print(runs, found[str(runs)], flush=True)
     return found
 
@@ -126,7 +126,8 @@ def _check() -> dict[str, Any]:
     """Wall and processor seconds of whole commands, each in an empty folder; the least of the repeats."""
     found = {}
     for runs in CHECKED:
-        walls, works = [], []
+        walls: list[float] = []
+        works: list[float] = []
         for _ in range(REPEATS[runs]):
             with folder() as cwd, _processor(works):
                 walls.append(seconds(["-m", "bpexp", "-m", *TINY, f"seed=range({runs})"], cwd))

@@ -3,16 +3,16 @@
 A sweep has three parts that work at the same time: `cores` train, one main process hands out runs and hears of them, one store takes what they tell.
 Each run asks each part for some seconds, so that runs end at the rate of the part that is busiest,
 
-    rate = min(cores / work, 1 / store, 1 / main),    work = training + upkeep,
+    rate = min(cores / cycle, 1 / store, 1 / main),    cycle = training + upkeep + sending + waiting for claims,
 
 and before the first run and after the last one the main process works alone.  These are the asymptotic bounds of a closed queueing network (Denning
 and Buzen 1978), which a system of equal runs reaches; how far one of unequal runs stays below is told by `benchmarks.waiting`.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil
 
-__all__ = ["Costs", "Net", "Prediction", "Store", "parts_needed", "predict", "without_folders", "work"]
+__all__ = ["Costs", "Net", "Prediction", "Store", "cycle", "parts_needed", "predict", "work"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Net:
     points: float  # that go to the store
     bytes: float  # of its artifacts
     files: float
+    stack: int = 1  # runs that train, and are claimed, together
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Store:
     seconds: float  # of the store, that a run takes besides its points: claim, parameters, tags, its end
     run_bytes: float  # of the database, of a run without points
     point_bytes: float
+    settle: float = 0.0  # s that a claim of a stack waits, while the store does nothing
 
     def service(self, net: Net) -> float:
         """Seconds of the store that a run takes."""
@@ -48,7 +50,7 @@ class Costs:
     before: float  # s of the main process a job, when nothing trains yet: compose, check, compose again
     during: float  # s of the main process a run, while others train: folders, news, the screen
     after: float  # s of the main process a run, when all have ended: manifest, table, note
-    upkeep: float  # s of a core a run, in the processes that train: files, claim, points, its end
+    upkeep: float  # s of a core a run, in the processes that train: files, claim, its end
     memory: float  # bytes of the main process, however few runs
     run_memory: float  # bytes of the main process a run
     folder_bytes: float  # of a run's folder under multirun/
@@ -71,21 +73,26 @@ class Prediction:
     bytes: float  # of all files
 
 
+def cycle(net: Net, store: Store, costs: Costs) -> float:
+    """Seconds from the start of a run to that of the next, on a core that waits for nobody else."""
+    return net.seconds + costs.upkeep + net.points / store.points + store.settle / net.stack
+
+
 def predict(runs: float, cores: float, net: Net, store: Store, costs: Costs, sweeps: int = 1) -> Prediction:
     """Of `runs` runs on so many cores; `sweeps`: started side by side, each with a part of the runs and a main process of its own, into one store.
 
     A main process takes its share of the cores: that counts on a machine of few, not on a cluster.
     """
     each = ceil(runs / sweeps)
-    busy, service = net.seconds + costs.upkeep, store.service(net)
-    rates = {"cores": cores / (busy + costs.during), "store": 1 / service, "main process": sweeps / costs.during}
+    busy, service = cycle(net, store, costs) + costs.during, store.service(net)
+    rates = {"cores": cores / busy, "store": 1 / service, "main process": sweeps / costs.during}
     busiest = min(rates, key=lambda part: rates[part])
     alone = each * (costs.before + costs.after)
     files = runs * (net.files + costs.folder_files)
     return Prediction(
         wall=costs.start + alone + runs / rates[busiest],
         busiest=busiest,
-        saturation=(busy + costs.during) / service,
+        saturation=busy / service,
         alone=alone,
         memory=costs.memory + each * costs.run_memory,
         database=runs * (store.run_bytes + net.points * store.point_bytes),
@@ -104,8 +111,3 @@ def parts_needed(runs: float, costs: Costs, memory: float, alone: float) -> int:
     """How many sweeps to make of one, so that no main process takes more bytes than `memory` nor works alone for longer than `alone` seconds."""
     room = min((memory - costs.memory) / costs.run_memory, alone / (costs.before + costs.after))
     return max(1, ceil(runs / int(room)))
-
-
-def without_folders(costs: Costs) -> Costs:
-    """With `hydra.output_subdir=null`."""
-    return replace(costs, folder_bytes=0.0, folder_files=0.0)

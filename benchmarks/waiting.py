@@ -14,7 +14,7 @@ Draw = Callable[[], float]
 
 
 def bound(workers: int, train: float, serve: float) -> float:
-    """Runs a second, at most: that of `benchmarks.model`."""
+    """Runs a second, at most: that of `benchmarks.model`, whose `cycle` is the sum of the two times."""
     return min(workers / (train + serve), 1 / serve)
 
 
