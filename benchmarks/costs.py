@@ -4,6 +4,7 @@ Seconds are the processor's, which other programs on the machine change little, 
 """
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -28,6 +29,7 @@ NETS: dict[str, dict[str, Any]] = {
 }
 TINY = ("depth=2", "width=2", "steps=1", "data=synthetic")  # the first of them, as words
 FEW, MANY = 200, 2000  # runs of the sweeps that the costs of a run are found by
+PAGES = (200, 1000)  # runs of the sweeps that are drawn
 CHECKED = (100, 1000, 10_000)  # runs of those that the model is checked by
 REPEATS = {FEW: 3, MANY: 2, 100: 2, 1000: 2, 10_000: 1}
 SIZED = 20  # runs that a database's size is found by
@@ -96,8 +98,8 @@ def _sweeps() -> dict[str, Any]:
                 told = cwd / "phases.json"
                 seconds(["-m", "benchmarks.phases", str(told), "-m", *TINY, f"seed=range({runs})"], cwd)
                 repeats.append(_flat(json.loads(told.read_text())))
-                if len(repeats) == REPEATS[runs]:
-                    found[str(runs)] = {key: min(each[key] for each in repeats) for key in repeats[0]} | _sizes(cwd)
+                sizes = _sizes(cwd)
+        found[str(runs)] = {key: min(each[key] for each in repeats) for key in repeats[0]} | sizes
         print(runs, found[str(runs)], flush=True)
     return found
 
@@ -108,18 +110,26 @@ def _flat(told: dict[str, Any]) -> dict[str, float]:
 
 
 def _sizes(cwd: Path) -> dict[str, float]:
-    """Bytes and numbers of files of a sweep's folder, and what its report takes."""
+    """Bytes and numbers of files of a sweep's folder."""
     made = [file for file in (cwd / "multirun").rglob("*") if file.is_file()]
     tables = [file for name in ("manifest.json", "runs.json") for file in (cwd / "mlruns").rglob(name)]
-    cost = seconds(["-m", "bpexp.report"], cwd)
-    (page,) = (cwd / "reports").rglob("index.html")
     return {
         "folder bytes": sum(file.stat().st_size for file in made),
         "folder files": len(made),
         "manifest bytes": sum(file.stat().st_size for file in tables),
-        "page bytes": page.stat().st_size,
-        "report seconds": cost,
     }
+
+
+def _pages() -> dict[str, int]:
+    """Bytes of a report's page, by the number of runs."""
+    found = {}
+    for runs in PAGES:
+        with folder() as cwd:
+            seconds(["-m", "bpexp", "-m", *TINY, f"seed=range({runs})"], cwd)
+            seconds(["-m", "bpexp.report"], cwd)
+            (page,) = (cwd / "reports").rglob("index.html")
+            found[str(runs)] = page.stat().st_size
+    return found
 
 
 def _check() -> dict[str, Any]:
@@ -156,11 +166,34 @@ def _stores() -> dict[str, Any]:
 
 
 def _bytes() -> dict[str, Any]:
-    """Of the databases: bytes of a run without points, and of a point."""
-    from benchmarks import stores
+    """Of the databases: bytes of a run without points, and of a point; seconds of the database that a run takes besides its points."""
+    from tests.postgres import PASSWORD, postgres
 
-    with folder() as base, stores.places(base) as found:
-        return {name: _size(found[name].uri) for name in ("SQLite", "PostgreSQL")}
+    with folder() as base, postgres() as server:
+        os.environ["PGPASSWORD"] = PASSWORD
+        return {"SQLite": _size(f"sqlite:///{base}/sizes.db"), "PostgreSQL": _size(server.add("sizes"))}
+
+
+class Timed:
+    """A backend whose calls are timed."""
+
+    def __init__(self, backend: Any) -> None:
+        self.backend, self.seconds = backend, 0.0
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            start = time.perf_counter()
+            try:
+                return getattr(self.backend, name)(*arguments, **named)
+            finally:
+                self.seconds += time.perf_counter() - start
+
+        return call
+
+    def taken(self) -> float:
+        """Seconds since the last time this was asked."""
+        seconds, self.seconds = self.seconds, 0.0
+        return seconds
 
 
 def _size(uri: str) -> dict[str, float]:
@@ -172,20 +205,23 @@ def _size(uri: str) -> dict[str, float]:
     from bpexp.tracking.store import connect
 
     store, records = connect(uri, "sizes"), train(CONFIG)
-    before, rows = _database(uri), []
+    timed: Any = Timed(store.backend)
+    store, before = replace(store, backend=timed), _database(uri)
+    rows: list[tuple[float, float, float]] = []  # of each kind: points, bytes and seconds of a run
     for config in (replace(CONFIG, tracking=TrackingConfig(layers=[])), CONFIG):
-        run, points = prepare(config), 0
+        run, points, times = prepare(config), 0, []
         for _ in range(SIZED):
             sink = MlflowSink(store)
             sink.open(run)
             sink.update(records)
             sink.close(records, 0.0)
             points += sink.points
-        rows.append((points / SIZED, (_database(uri) - before) / SIZED))
+            times.append(timed.taken())
+        rows.append((points / SIZED, (_database(uri) - before) / SIZED, min(times)))
         before = _database(uri)
-    (few, small), (many, large) = rows
-    point = (large - small) / (many - few)
-    return {"point": point, "run": small - few * point, "points": many}
+    (few, *bare), (many, *full) = rows
+    size, cost = ((b - a) / (many - few) for a, b in zip(bare, full, strict=True))
+    return {"point": size, "run": bare[0] - few * size, "seconds": max(0.0, bare[1] - few * cost)}
 
 
 def _database(uri: str) -> int:
@@ -198,7 +234,7 @@ def _database(uri: str) -> int:
         return int(connection.execute(text("select pg_database_size(current_database())")).scalar_one())
 
 
-measured: dict[str, Callable[[], Any]] = {"nets": _nets, "sweeps": _sweeps, "check": _check, "stores": _stores, "bytes": _bytes}
+measured: dict[str, Callable[[], Any]] = {"nets": _nets, "sweeps": _sweeps, "pages": _pages, "check": _check, "stores": _stores, "bytes": _bytes}
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ RUNS, CORES = (10**4, 10**6, 10**8), (2, 64, 1024)
 NET = "deep"  # of the outlook
 STORES = ("SQLite", "server on PostgreSQL")  # of the outlook
 BYTES = {"SQLite": "SQLite", "PostgreSQL": "PostgreSQL", "server on SQLite": "SQLite", "server on PostgreSQL": "PostgreSQL"}
-STACK = 2  # runs of a claim in benchmarks.stores
 SETTLE = 1.0  # seconds of `bpexp.tracking.backend.Client.claim` in which the store does nothing
 MEMORY, ALONE = 4e9, 600.0  # bytes that a main process may take, and seconds for which nothing may train
 DATABASE, FILES, WAIT = 100e9, 1e7, 3600.0  # bytes, files and seconds from which on one would rather not
@@ -68,11 +67,10 @@ def net_of(kept: Kept, name: str, *, layers: bool = True, checkpoint: bool = Tru
 
 
 def store_of(kept: Kept, name: str) -> Store:
-    """With several writers: what each of them waits for, shared by all of them."""
-    rounds, size = kept["stores"]["found"][f"{name}, {costs.WRITERS}"], kept["bytes"]["found"][BYTES[name]]
-    rate, claim, rest = (median(row[what] for row in rounds) for what in ("rate", "claim", "rest"))
-    settle = 0.0 if name == "SQLite" else SETTLE
-    return Store(rate, (max(0.0, claim - settle) / STACK + rest) / costs.WRITERS, size["run"], size["point"], settle)
+    """Its pace is that of several writers together; what a run takes besides its points is that of its database."""
+    it = kept["bytes"]["found"][BYTES[name]]
+    rate = median(row["rate"] for row in kept["stores"]["found"][f"{name}, {costs.WRITERS}"])
+    return Store(rate, it["seconds"], it["run"], it["point"], 0.0 if name == "SQLite" else SETTLE)
 
 
 # ---------------------------------------------------------------------------------------------- words
@@ -139,8 +137,8 @@ def training(kept: Kept) -> str:
 
 
 def run(kept: Kept) -> str:
-    it, few, many = costs_of(kept), *(kept["sweeps"]["found"][str(runs)] for runs in (costs.FEW, costs.MANY))
-    page = (many["page bytes"] - few["page bytes"]) / (costs.MANY - costs.FEW)
+    it, (few, many) = costs_of(kept), costs.PAGES
+    page = (kept["pages"]["found"][str(many)] - kept["pages"]["found"][str(few)]) / (many - few)
     lines = [
         ["main process: compose and check, before the first run", duration(it.before)],
         ["main process: folder, news, screen, while others train", duration(it.during)],

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -85,15 +84,12 @@ def test_costs_are_found_where_they_are_straight_lines() -> None:
         assert getattr(found, name) == pytest.approx(value), name
 
 
-def test_what_a_run_asks_of_a_store_is_shared_by_its_writers() -> None:
-    def kept(store: str, claim: float) -> dict[str, Any]:
-        rounds = [{"rate": rate, "claim": claim, "rest": 0.016} for rate in (9e3, 8e3, 1e4)]
-        size = {"run": 2e4, "point": 2e2}
-        return {"stores": {"found": {f"{store}, 8": rounds}}, "bytes": {"found": {"SQLite": size, "PostgreSQL": size}}}
-
-    assert outlook.store_of(kept("SQLite", 0.16), "SQLite") == Store(9e3, pytest.approx((0.08 + 0.016) / 8), 2e4, 2e2)
-    served = outlook.store_of(kept("server on PostgreSQL", 1.16), "server on PostgreSQL")
-    assert served == Store(9e3, pytest.approx((0.08 + 0.016) / 8), 2e4, 2e2, settle=1.0)
+def test_a_stores_pace_is_that_of_its_writers_together() -> None:
+    size = {"run": 2e4, "point": 2e2, "seconds": 0.005}
+    rounds = {f"{name}, 8": [{"rate": rate} for rate in (9e3, 8e3, 1e4)] for name in outlook.BYTES}
+    kept = {"stores": {"found": rounds}, "bytes": {"found": {"SQLite": size, "PostgreSQL": size}}}
+    assert outlook.store_of(kept, "SQLite") == Store(9e3, 0.005, 2e4, 2e2)
+    assert outlook.store_of(kept, "server on PostgreSQL") == Store(9e3, 0.005, 2e4, 2e2, settle=1.0)
 
 
 @pytest.mark.parametrize(
