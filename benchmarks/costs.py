@@ -166,7 +166,7 @@ def _stores() -> dict[str, Any]:
 
 
 def _bytes() -> dict[str, Any]:
-    """Of the databases: bytes of a run without points, and of a point; seconds of the database that a run takes besides its points."""
+    """Of the databases: bytes and seconds of a run without its layers' points, and bytes of a point."""
     from tests.postgres import PASSWORD, postgres
 
     with folder() as base, postgres() as server:
@@ -220,8 +220,7 @@ def _size(uri: str) -> dict[str, float]:
         rows.append((points / SIZED, (_database(uri) - before) / SIZED, min(times)))
         before = _database(uri)
     (few, *bare), (many, *full) = rows
-    size, cost = ((b - a) / (many - few) for a, b in zip(bare, full, strict=True))
-    return {"point": size, "run": bare[0] - few * size, "seconds": max(0.0, bare[1] - few * cost)}
+    return {"point": (full[0] - bare[0]) / (many - few), "run": bare[0], "seconds": bare[1]}
 
 
 def _database(uri: str) -> int:

@@ -18,6 +18,7 @@ BYTES = {"SQLite": "SQLite", "PostgreSQL": "PostgreSQL", "server on SQLite": "SQ
 SETTLE = 1.0  # seconds of `bpexp.tracking.backend.Client.claim` in which the store does nothing
 MEMORY, ALONE = 4e9, 600.0  # bytes that a main process may take, and seconds for which nothing may train
 DATABASE, FILES, WAIT = 100e9, 1e7, 3600.0  # bytes, files and seconds from which on one would rather not
+QUIET = 3.0  # the load of a machine of two cores that measures, and nothing else
 MACHINE = 2  # cores of the one that is measured on
 
 PARTS = "several sweeps, each with a part of the grid"
@@ -63,11 +64,11 @@ def net_of(kept: Kept, name: str, *, layers: bool = True, checkpoint: bool = Tru
     """As it trains in a stack; `layers`: whether its layers' norms go to the store; `checkpoint`: whether its weights are kept."""
     it = kept["nets"]["found"][name]
     lost = 0 if checkpoint else it["checkpoint"]
-    return Net(it["stacked"], it["points" if layers else "bare points"], it["bytes"] - lost, it["files"] - (not checkpoint), it["stack"])
+    return Net(it["stacked"], it["points"] - it["bare points"] if layers else 0, it["bytes"] - lost, it["files"] - (not checkpoint), it["stack"])
 
 
 def store_of(kept: Kept, name: str) -> Store:
-    """Its pace is that of several writers together; what a run takes besides its points is that of its database."""
+    """Its pace is that of several writers together; what a run takes besides its layers' points is that of its database."""
     it = kept["bytes"]["found"][BYTES[name]]
     rate = median(row["rate"] for row in kept["stores"]["found"][f"{name}, {costs.WRITERS}"])
     return Store(rate, it["seconds"], it["run"], it["point"], 0.0 if name == "SQLite" else SETTLE)
@@ -106,6 +107,8 @@ def _short(value: float) -> str:
 
 def rounded(value: float) -> str:
     """Two figures, for what is a model's."""
+    if value < 1:
+        return "under 1"
     scale = 10 ** max(0, len(str(int(value))) - 2)
     return f"{round(value / scale) * scale:,.0f}"
 
@@ -118,13 +121,22 @@ def measured_on(kept: Kept) -> str:
     return table(["part", "measured", "at commit", "load of the machine", "on"], lines)
 
 
+def crowded(kept: Kept) -> str:
+    """A warning, where there is cause for one."""
+    parts = [part for part, it in kept.items() if float(it["on"]["load"]) > QUIET]
+    if not parts:
+        return "Measured on a machine that did nothing else."
+    told = f"**Measured on a machine that was busy with other work** ({', '.join(parts)})"
+    return f"{told}: times are too long, above all those of the stores, which take more points a second than this page says."
+
+
 def training(kept: Kept) -> str:
     lines = []
     for name, it in kept["nets"]["found"].items():
         layer_steps = it["depth"] * it["steps"]
         lines.append([
             name,
-            f"{it['depth']} × {it['width']}, {it['steps']:,} steps",
+            f"{it['depth']} × {it['width']}, {it['steps']:,} step{'s' if it['steps'] > 1 else ''}",
             *(_short(1 / it[way]) for way in ("alone", "stacked")),
             *(f"{layer_steps / it[way]:,.0f}" for way in ("alone", "stacked")),
             it["stack"],
@@ -163,7 +175,7 @@ def stores(kept: Kept) -> str:
             both = (predict(1, 1, net_of(kept, net, layers=layers), store, each).saturation for layers in (True, False))
             cells.append(" / ".join(rounded(cores) for cores in both))
         lines.append([name, *cells])
-    head = ["store", "points a second, 1 writer", f"{costs.WRITERS} writers", "of the store, a run besides its points"]
+    head = ["store", "points a second, 1 writer", f"{costs.WRITERS} writers", "of the store, a run without its layers' points"]
     return table([*head, *(f"saturated by cores, {net}" for net in ("narrow", "default", "deep"))], lines)
 
 
@@ -253,8 +265,8 @@ def check(kept: Kept) -> str:
 
 
 def crowd(kept: Kept) -> str:
-    """The model's bound over a simulation by events, for the outlook's net at one store."""
-    net, store = net_of(kept, NET), store_of(kept, STORES[-1])
+    """The model's bound over a simulation by events, for the outlook's net without its layers' points at SQLite's store."""
+    net, store = net_of(kept, NET, layers=False), store_of(kept, STORES[0])
     serve = store.service(net)
     train = cycle(net, store, costs_of(kept)) - serve
     full, lines = (train + serve) / serve, []
@@ -270,5 +282,5 @@ def crowd(kept: Kept) -> str:
 
 
 BLOCKS: dict[str, Callable[[Kept], str]] = {
-    maker.__name__: maker for maker in (times, sizes, breaks, training, run, stores, check, crowd, measured_on)
+    maker.__name__: maker for maker in (times, sizes, breaks, training, run, stores, check, crowd, measured_on, crowded)
 }

@@ -102,6 +102,7 @@ def test_a_stores_pace_is_that_of_its_writers_together() -> None:
         (outlook.volume(13e3), "13 kB"),
         (outlook.volume(2.5e12), "2.5 TB"),
         (outlook.rounded(123_456.0), "120,000"),
+        (outlook.rounded(0.7), "under 1"),
         (outlook.count(10**8), "10⁸"),
         (outlook.count(1234), "1,234"),
     ],
