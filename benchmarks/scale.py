@@ -1,7 +1,7 @@
 """What 10⁴, 10⁶ and 10⁸ runs would take: `python -m benchmarks.scale [measure [part …]]` writes the tables of docs/scale.md and prints them.
 
-`measure` first measures the parts that are named, or all, and keeps their numbers in benchmarks/raw/scale.json; it takes some ten minutes and needs
-what `benchmarks.stores` needs.
+`measure` first measures the parts that are named, or all, and keeps their numbers in benchmarks/raw/scale.json; it takes minutes, most of
+them at the stores, and needs what `benchmarks.stores` needs.
 """
 
 import json
