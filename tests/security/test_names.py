@@ -87,7 +87,8 @@ def test_styles_and_scripts_are_those_that_the_policy_allows(name: str) -> None:
     def digests(found: list[str]) -> str:
         return " ".join(f"'sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in found)
 
-    nothing: dict[str, list[str]] = {key: [] for key in ("swept", "follows", "fixed", "pictures", "rows", "studies", "undrawn", "heads", "findings")}
+    parts = ("sweeps", "swept", "follows", "fixed", "pictures", "rows", "studies", "undrawn", "heads", "findings")
+    nothing: dict[str, list[str]] = {key: [] for key in parts}
     text = template(name).render(**nothing, name="x", summary="", sweep=None, experiment_id="", refresh=None, data=None, quick=False)
     policy, style = re.findall(r'content="(default-src.*?)"', text), re.findall(r"<style>(.*?)</style>", text, re.DOTALL)
     scripts = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
