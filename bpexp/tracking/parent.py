@@ -20,6 +20,7 @@ from bpexp.tracking.notes import Ended, Row, markdown_table, plain, table_row
 from bpexp.tracking.owner import HEARTBEAT, OWNER, alive, marks
 from bpexp.tracking.sink import common_tags
 from bpexp.tracking.store import Store, search
+from bpexp.tracking.trouble import trouble
 
 __all__ = ["MANIFEST", "Planned", "SweepRun", "rows", "working"]
 
@@ -93,10 +94,12 @@ class SweepRun:
         return self._write({"sweep": self.name, "jobs": jobs}, MANIFEST)
 
     def _write(self, told: Mapping[str, object], name: str) -> str:
-        """Write an artifact, over one that is there; why that could not be, where it could not."""
+        """Write an artifact, over one that is there; why that could not be, where it could not.  Trouble that passes is raised."""
         try:
             self.store.client.log_dict(self.run_id, dict(told), name)
         except (OSError, MlflowException) as error:
+            if trouble(error):
+                raise
             return f"{name} could not be written: {masked(str(error)).splitlines()[0]}"
         return ""
 

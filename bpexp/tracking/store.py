@@ -1,14 +1,14 @@
 """The MLflow store: which one it is, and that it is made once.
 
 MLflow creates a database's tables without a lock, so of several processes that start on no database most crash.  Here the first one in makes
-them, under a file lock beside the database, and the others wait.
+them, under a file lock beside the database, or a lock of PostgreSQL's, and the others wait.
 """
 
 import logging
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from sqlalchemy import NullPool, create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from bpexp.config import ConfigError, Fault
@@ -48,6 +49,7 @@ TABLES = {  # of MLflow's SQLite store since its first versions, and what we rea
     "latest_metrics": ("key", "value", "timestamp", "step", "is_nan", "run_uuid"),
 }
 CREATION_SECONDS = 120.0  # creating takes 2 to 6 s; a lock held longer means trouble
+LOCK = int.from_bytes(b"bpexp")  # its number at PostgreSQL
 # A call that is not answered in seconds is given up, not tried again: MLflow would take minutes.  To make a run twice would make two.
 HASTE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
@@ -120,7 +122,7 @@ def connect(uri: str, experiment: str) -> Store:
     if damage := unfit(uri):
         raise _unopened(uri, damage)
     try:
-        with _lock(path), hastily():
+        with _lock(uri, path), hastily():
             if path is not None and not path.exists():
                 _create(path)
             client = MlflowClient(uri)
@@ -178,11 +180,21 @@ def _experiment(client: MlflowClient, name: str) -> str:
     return str(found.experiment_id)
 
 
-def _lock(database: Path | None) -> FileLock | nullcontext[None]:
-    if database is None:
-        return nullcontext()
-    database.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(database.with_name(f".{database.name}.lock"), timeout=CREATION_SECONDS)
+def _lock(uri: str, database: Path | None) -> AbstractContextManager[Any]:
+    """At a server it is the server that makes the tables."""
+    if database is not None:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(database.with_name(f".{database.name}.lock"), timeout=CREATION_SECONDS)
+    return _advisory_lock(uri) if uri.startswith("postgresql") else nullcontext()
+
+
+@contextmanager
+def _advisory_lock(uri: str) -> Iterator[None]:
+    """One of the whole database, which its server takes back from whoever is gone."""
+    with create_engine(uri, poolclass=NullPool).begin() as connection:
+        connection.execute(text(f"set local lock_timeout = {1000 * CREATION_SECONDS:.0f}"))
+        connection.execute(text(f"select pg_advisory_xact_lock({LOCK})"))
+        yield
 
 
 @contextmanager

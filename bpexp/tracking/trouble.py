@@ -1,5 +1,6 @@
 """Which errors of a store pass, and what they come down to."""
 
+import re
 import sqlite3
 from collections.abc import Iterator
 
@@ -12,8 +13,17 @@ from bpexp.masks import masked
 
 __all__ = ["AwayError", "reason", "trouble"]
 
-GONE = (ConnectionError, TimeoutError, Timeout, requests.ConnectionError, requests.Timeout, requests.ChunkedEncodingError)
+GONE = (
+    ConnectionError,
+    TimeoutError,
+    Timeout,
+    requests.ConnectionError,
+    requests.Timeout,
+    requests.ChunkedEncodingError,
+    requests.RetryError,  # for the answers 408, 429, 500, 502, 503, 504, which MLflow's client takes for a call to try again
+)
 TOO_MANY, SERVERS = 429, 500  # HTTP statuses: too many calls; from here on it is the server's fault
+MANY_ANSWERS = re.compile(r"^too many (\d+) error responses$")  # which urllib3 says of the first one, too
 WRAPPERS = ("mlflow", "requests", "urllib3")  # packages that raise errors of their own without naming a cause
 
 
@@ -38,7 +48,8 @@ def reason(error: BaseException) -> str:
     """Why a store can't be used, in a line: the system's own words, or the database driver's, where there are some."""
     chain = list(_chain(error))
     told = chain[-1] if any(isinstance(it, requests.RequestException) for it in chain) else error
-    return (masked(str(getattr(told, "orig", None) or told)).strip() or type(told).__name__).splitlines()[0][:200]
+    words = MANY_ANSWERS.sub(r"the server answers with HTTP status \1", str(getattr(told, "orig", None) or told))
+    return (masked(words).strip() or type(told).__name__).splitlines()[0][:200]
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
