@@ -17,7 +17,7 @@ from bpexp.tracking.store import Store
 from bpexp.ui import OURS
 from tests.cli import environment, query
 
-__all__ = ["Points", "Server", "points_of", "serving", "undisturbed", "wait_until"]
+__all__ = ["Points", "Server", "free_port", "points_of", "serving", "undisturbed", "wait_until"]
 
 Points = list[tuple[str, int, int, str]]
 POINTS = "select key, step, timestamp - start_time, value from metrics join runs using (run_uuid) where run_uuid = ? order by key, step"
@@ -30,14 +30,19 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 class Server:
     """`mlflow server` in a folder: started, stopped and killed, always on the same store and port."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.database = folder, folder / "served.db"
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = int(free.getsockname()[1])
+    def __init__(self, folder: Path, store: str | None = None, **variables: str) -> None:
+        """`store`: another one than a SQLite file in the folder; `variables`: of its environment."""
+        self.folder, self.database, self.port = folder, folder / "served.db", free_port()
+        self.store, self.variables = store or f"sqlite:///{self.database}", variables
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -51,9 +56,9 @@ class Server:
 
     def start(self) -> None:
         line = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
-        line += ["--backend-store-uri", f"sqlite:///{self.database}", "--artifacts-destination", str(self.folder / "artifacts")]
-        quiet = subprocess.DEVNULL
-        self.process = subprocess.Popen(line, cwd=self.folder, env=environment(**OURS), start_new_session=True, stdout=quiet, stderr=quiet)
+        line += ["--backend-store-uri", self.store, "--artifacts-destination", str(self.folder / "artifacts")]
+        quiet, told = subprocess.DEVNULL, environment(**OURS, **self.variables)
+        self.process = subprocess.Popen(line, cwd=self.folder, env=told, start_new_session=True, stdout=quiet, stderr=quiet)
         wait_until(self.answers)
 
     def answers(self) -> bool:
@@ -73,8 +78,8 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[Server]:
-    server = Server(folder)
+def serving(folder: Path, store: str | None = None, **variables: str) -> Iterator[Server]:
+    server = Server(folder, store, **variables)
     server.start()
     try:
         yield server
