@@ -15,7 +15,8 @@ class Fault:
     """What befalls the next calls, `times` of them, whose path ends with `path`.
 
     `request`, `response`: the connection is cut after so many bytes of it; of a request that is cut its server has these bytes, a response that is
-    cut belongs to a call that was served.  `delay`: seconds before the call is passed on.  `stall`: it is never answered.
+    cut belongs to a call that was served.  `delay`: seconds before the call is passed on.  `stall`: it is never answered.  `status`: it is not passed
+    on but answered with this HTTP status.
     """
 
     path: str = ""
@@ -24,6 +25,7 @@ class Fault:
     response: int | None = None
     delay: float = 0.0
     stall: bool = False
+    status: int | None = None
 
 
 class Proxy:
@@ -115,6 +117,11 @@ class _Handler(BaseHTTPRequestHandler):
             with socket.create_connection(("127.0.0.1", proxy.target)) as server:
                 server.sendall(f"{self.command} {self.path} HTTP/1.1\r\n{head}\r\n".encode() + body[: fault.request])
             self.close_connection = True
+            return
+        if fault.status is not None:
+            self.send_response(fault.status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
             return
         connection = HTTPConnection("127.0.0.1", proxy.target, timeout=60)
         try:

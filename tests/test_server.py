@@ -4,21 +4,26 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from mlflow.exceptions import MlflowException
 
 from bpexp.config import ConfigError, RunConfig, TrackingConfig, check
 from bpexp.core.training import Training
 from bpexp.experiment import Run, prepare, run_stack
 from bpexp.sync import main as sync
 from bpexp.tracking import backend, link, writer
+from bpexp.tracking.account import RunAccount
 from bpexp.tracking.backend import Client
 from bpexp.tracking.link import Link
 from bpexp.tracking.owner import HEARTBEAT
+from bpexp.tracking.parent import SweepRun
 from bpexp.tracking.place import Place, state_folder
 from bpexp.tracking.spool import Spool
 from bpexp.tracking.store import Store, connect
@@ -203,6 +208,34 @@ def test_a_server_that_is_killed_and_comes_back(server: Server, tmp_path: Path, 
     assert trial.found(server) == expected
 
 
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_server_that_answers_for_a_while_that_it_cannot(server: Server, proxy: Proxy, tmp_path: Path, expected: list[Points], status: int) -> None:
+    """As one does whose database is away: 503, and 500 in the middle of a batch."""
+    trial = Trial(proxy.uri, tmp_path)
+
+    def away() -> None:
+        trial.wait_for_points()
+        proxy.add(Fault(times=1000, status=status))
+
+    def back() -> None:
+        wait_until(lambda: trial.link.why == f"the server answers with HTTP status {status}")
+        proxy.heal()
+
+    trial.train({10: away, 20: back})
+    assert not any(sink.waits for sink in trial.sinks)
+    assert trial.found(server) == expected
+
+
+def test_trouble_with_its_manifest_fails_no_sweep(server: Server, proxy: Proxy) -> None:
+    store = connect(proxy.uri, next(experiments))
+    sweep = SweepRun(store, "a sweep", {}, [])
+    proxy.add(Fault("/manifest.json", status=503))
+    with pytest.raises(MlflowException, match="503"):
+        sweep.close("FINISHED", {})
+    sweep.close("FINISHED", {})
+    assert store.client.get_run(sweep.run_id).info.status == "FINISHED"
+
+
 def test_what_waits_is_sent_by_a_command(
     server: Server, proxy: Proxy, tmp_path: Path, expected: list[Points], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -223,6 +256,36 @@ def test_what_waits_is_sent_by_a_command(
     proxy.accept()
     assert sync([f"folder={tmp_path}"]) == 0
     assert capsys.readouterr() == ("depth=4 width=6 lr=3: 454 points sent\n" * RUNS + "nothing waits\n", "")
+    assert trial.found(server) == expected
+
+
+def test_runs_that_wait_are_claimed_together(
+    server: Server, proxy: Proxy, tmp_path: Path, expected: list[Points], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A claim at a server waits for those who are about to make the same run: once, not once for each run."""
+    trial, waited = Trial(proxy.uri, tmp_path), list[float]()
+    proxy.refuse()
+    trial.train({})
+    proxy.accept()
+    monkeypatch.setattr(backend, "time", SimpleNamespace(sleep=waited.append))
+    trial.send()
+    assert waited == [backend.SETTLE]
+    assert trial.found(server) == expected
+
+
+def test_a_run_that_the_server_refuses_keeps_back_no_other(server: Server, proxy: Proxy, tmp_path: Path, expected: list[Points]) -> None:
+    trial = Trial(proxy.uri, tmp_path)
+    proxy.refuse()
+    trial.train({})
+    proxy.accept()
+    _, last = trial.spool.entries()
+    assert isinstance(last, RunAccount)
+    trial.spool.put(replace(last, new=replace(last.new, parameters={"*": "no name for a parameter"})))
+    sent = trial.spool.send(partial(connect, trial.uri))
+    assert (len(sent.counts), len(sent.remarks), len(trial.spool.files())) == (1, 1, 1)
+    assert "Invalid value" in sent.remarks[0]
+    trial.spool.put(last)
+    trial.send()
     assert trial.found(server) == expected
 
 

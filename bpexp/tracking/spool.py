@@ -1,6 +1,6 @@
 """What waits to be sent to a store that is away: a folder with a durable file for each run and each sweep."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 from bpexp.config import RunConfig
 from bpexp.durable import DamagedError, read, write
 from bpexp.tracking.account import KINDS, Account, RunAccount, SweepAccount
+from bpexp.tracking.backend import Held
 from bpexp.tracking.notes import Ended
 from bpexp.tracking.owner import alive
 from bpexp.tracking.parent import SweepRun
@@ -22,6 +23,7 @@ from bpexp.tracking.trouble import reason, trouble
 __all__ = ["Sent", "Spool"]
 
 LOCK = ".lock"
+TOGETHER = 50  # runs that are claimed at once
 
 
 @dataclass
@@ -121,6 +123,7 @@ class _Sending:
         self.parents: dict[str, str] = {}  # of sweeps that were made here, their ids in the store
         self.unmade: set[str] = set()  # those that have none yet
         self.kept: set[str] = set()  # the parents of runs that wait
+        self.claimed: dict[str, Held] = {}  # by the names of accounts that are not told yet
 
     def send(self) -> Sent:
         found = list(self.spool.entries())
@@ -128,7 +131,7 @@ class _Sending:
         runs, sweeps = [it for it in found if isinstance(it, RunAccount)], [it for it in found if isinstance(it, SweepAccount)]
         self.unmade = {it.name for it in sweeps if it.run_id is None}
         parents, closings = ([partial(step, it) for it in sweeps] for step in (self._parent, self._sweep))
-        steps = [*parents, *[partial(self._run, it) for it in runs], *closings]
+        steps = [*parents, *[partial(self._run, it, runs[at + 1 : at + TOGETHER]) for at, it in enumerate(runs)], *closings]
         for step in steps:
             try:
                 step()
@@ -153,13 +156,13 @@ class _Sending:
         self.parents[sweep.name] = str(sweep.run_id)
         self.unmade.discard(sweep.name)
 
-    def _run(self, account: RunAccount) -> None:
+    def _run(self, account: RunAccount, next_ones: Sequence[RunAccount]) -> None:
         if account.config.tracking.parent in self.unmade:
             raise StaysError("its sweep is not in the store")
         store = self.store(account.experiment)
         account = account.filed(self.parents)
         done = account.anew and account.run_id is not None and store.client.get_run(account.run_id).info.status == "FINISHED"
-        (held,) = store.backend.claim([account.placed(store)], anew=account.anew and not done)
+        held = self.claimed.pop(account.name, None) or self._claim(store, account, next_ones, anew=account.anew and not done)
         if held.state == "busy":
             raise StaysError(f"a process trains this run ({held.owner})")
         if held.state == "finished":
@@ -173,6 +176,21 @@ class _Sending:
             account.tell(sink)
             self.sent.counts.append((account.new.name, sink.points))
         self.spool.remove(account)
+
+    def _claim(self, store: Store, account: RunAccount, next_ones: Sequence[RunAccount], *, anew: bool) -> Held:
+        """What the claim of a run comes to; a server takes no longer for many than for one, so those that can be are claimed with it."""
+        group = {account.new.fingerprint: account}
+        for it in () if account.anew else next_ones:
+            if not (it.anew or it.experiment != account.experiment or it.config.tracking.parent in self.unmade):
+                group.setdefault(it.new.fingerprint, it.filed(self.parents))
+        try:
+            held = store.backend.claim([it.placed(store) for it in group.values()], anew=anew)
+        except Exception as error:
+            if len(group) == 1 or trouble(error):
+                raise
+            return self._claim(store, account, (), anew=anew)  # it was another's
+        self.claimed |= {it.name: its for it, its in zip(group.values(), held, strict=True)}
+        return self.claimed.pop(account.name)
 
     def _sweep(self, sweep: SweepAccount) -> None:
         """Close a sweep that has ended, once none of its runs waits."""

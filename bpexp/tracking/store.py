@@ -23,7 +23,7 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
-from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy import Connection, NullPool, create_engine, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from bpexp.config import ConfigError, Fault
@@ -190,11 +190,20 @@ def _lock(uri: str, database: Path | None) -> AbstractContextManager[Any]:
 
 @contextmanager
 def _advisory_lock(uri: str) -> Iterator[None]:
-    """One of the whole database, which its server takes back from whoever is gone."""
-    with create_engine(uri, poolclass=NullPool).begin() as connection:
-        connection.execute(text(f"set local lock_timeout = {1000 * CREATION_SECONDS:.0f}"))
-        connection.execute(text(f"select pg_advisory_xact_lock({LOCK})"))
-        yield
+    """One of the whole database, which its server takes back from whoever is gone: alone for who finds no tables; the others wait for nobody else."""
+    with create_engine(uri, poolclass=NullPool).connect() as connection:
+        with connection.begin():
+            _wait(connection, "pg_advisory_xact_lock_shared")
+            there = inspect(connection).has_table("alembic_version")
+        with nullcontext() if there else connection.begin():
+            if not there:
+                _wait(connection, "pg_advisory_xact_lock")
+            yield
+
+
+def _wait(connection: Connection, lock: str) -> None:
+    connection.execute(text(f"set local lock_timeout = {1000 * CREATION_SECONDS:.0f}"))
+    connection.execute(text(f"select {lock}({LOCK})"))
 
 
 @contextmanager

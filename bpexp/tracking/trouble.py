@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from filelock import Timeout
 from mlflow.exceptions import RestException
 from requests import exceptions as requests
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from bpexp.masks import masked
 
@@ -38,6 +38,8 @@ def trouble(error: BaseException) -> bool:
     """
     for it in _chain(error):
         if isinstance(it, (AwayError, *GONE)) or (status := _status(it)) == TOO_MANY or status >= SERVERS:
+            return True
+        if isinstance(it, DBAPIError) and it.connection_invalidated:  # a driver's other words for a connection that is gone
             return True
         if isinstance(it, OperationalError):
             return not isinstance(it.orig, sqlite3.Error) or any(word in str(it.orig) for word in ("locked", "busy"))
