@@ -1,16 +1,17 @@
 """What tracking costs at each kind of store, with one writer and with several: `python -m benchmarks.stores [rounds=3] [writers=8]`.
 
 It starts what it needs, on loopback: PostgreSQL (`apt-get install postgresql`, `pip install .[postgres]`) and MLflow servers.  In a round every
-writer, a process of its own, claims some runs, sends all their points and closes them, all writers at once; the stores take turns.  Printed is a
-Markdown table: the median of the rounds, its ratio to SQLite with as many writers, and what a run costs besides its points.  At the end each store
-is asked how many points it has: all that were sent.
+writer, a process of its own, claims some runs, sends all their points and closes them, all writers at once.  Printed is a Markdown table: the median
+of the rounds, its ratio to SQLite with as many writers, and what a run costs besides its points.  In the end each store is asked how many points it
+has: all that were sent.
 """
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -42,26 +43,28 @@ class Place:
 
 
 @contextmanager
-def places(base: Path) -> Iterator[dict[str, Place]]:
-    """All kinds of stores; those of one name share nothing with the others."""
-    with ExitStack() as stack:
-        database = stack.enter_context(postgres())
-        os.environ["PGPASSWORD"] = PASSWORD  # of all processes that are started from here
+def sqlite(base: Path) -> Iterator[Place]:
+    yield Place(f"sqlite:///{base}/direct.db", lambda: int(query(base / "direct.db", COUNT)[0][0]))
 
-        def counted(name: str) -> int:
-            return int(database.query(name, COUNT)[0][0])
 
-        def served(name: str, store: str | None = None) -> str:
-            (base / name).mkdir()
-            return stack.enter_context(serving(base / name, store)).uri
+@contextmanager
+def database(_base: Path) -> Iterator[Place]:
+    with postgres() as it:
+        yield Place(it.add("runs"), lambda: int(it.query("runs", COUNT)[0][0]))
 
-        file = base / "direct.db"
-        yield {
-            "SQLite": Place(f"sqlite:///{file}", lambda: int(query(file, COUNT)[0][0])),
-            "PostgreSQL": Place(database.add("direct"), partial(counted, "direct")),
-            "server on SQLite": Place(served("on-sqlite"), lambda: int(query(base / "on-sqlite" / "served.db", COUNT)[0][0])),
-            "server on PostgreSQL": Place(served("on-postgres", database.add("served")), partial(counted, "served")),
-        }
+
+@contextmanager
+def served(base: Path, below: Callable[[Path], AbstractContextManager[Place]]) -> Iterator[Place]:
+    with below(base) as store, serving(base / "server", store.uri) as server:
+        yield Place(server.uri, store.count)
+
+
+STORES: dict[str, Callable[[Path], AbstractContextManager[Place]]] = {
+    "SQLite": sqlite,
+    "PostgreSQL": database,
+    "server on SQLite": partial(served, below=sqlite),
+    "server on PostgreSQL": partial(served, below=database),
+}
 
 
 def worker(uri: str) -> None:
@@ -89,32 +92,25 @@ def worker(uri: str) -> None:
 
 
 def measure(rounds: int, writers: int) -> dict[tuple[str, int], list[dict[str, float]]]:
-    """A row per round, for each kind of store and number of writers."""
+    """A row per round, for each kind of store and number of writers; one kind after the other, so that no other's processes take memory."""
     found: dict[tuple[str, int], list[dict[str, float]]] = {}
-    with folder() as base, places(base) as stores, ExitStack() as stack:
-        for place in stores.values():
+    for name, start in STORES.items():
+        with folder() as base, start(base) as place, ExitStack() as stack:
             connect(place.uri, EXPERIMENT)  # MLflow's tables are made once
-        sent, seeds, groups = dict.fromkeys(stores, 0), iter(range(0, 10**9, STACK)), {}
-        for name, place in stores.items():
-            for count in dict.fromkeys((1, writers)):
-                groups[name, count] = [_started(place.uri, base, stack) for _ in range(count)]
-        for turn in range(rounds + 1):  # the first one, in which all is made and loaded, does not count
-            for (name, count), processes in groups.items():
-                for process in processes:
-                    process.send(next(seeds))
-                answers = [process.receive() for process in processes]
-                sent[name] += sum(answer["all"] for answer in answers)
-                if turn:
-                    found.setdefault((name, count), []).append(_row(answers))
-        for name, place in stores.items():
-            assert place.count() == sent[name], (name, place.count(), sent[name])
-    return found
-
-
-def _started(uri: str, cwd: Path, stack: ExitStack) -> Process:
-    process = Process("benchmarks.stores", "worker", uri, cwd=cwd, one_thread=False)
-    stack.callback(process.close)
-    return process
+            processes = [Process("benchmarks.stores", "worker", place.uri, cwd=base, one_thread=False) for _ in range(writers)]
+            for process in processes:
+                stack.callback(process.close)
+            seeds, sent = iter(range(0, 10**9, STACK)), 0
+            for turn in range(rounds + 1):  # the first one, in which all is made and loaded, does not count
+                for count in dict.fromkeys((writers, 1)):
+                    for process in processes[:count]:
+                        process.send(next(seeds))
+                    answers = [process.receive() for process in processes[:count]]
+                    sent += sum(answer["all"] for answer in answers)
+                    if turn:
+                        found.setdefault((name, count), []).append(_row(answers))
+            assert place.count() == sent, (name, place.count(), sent)
+    return dict(sorted(found.items(), key=lambda item: ([*STORES].index(item[0][0]), item[0][1])))
 
 
 def _row(answers: list[dict[str, Any]]) -> dict[str, float]:
@@ -148,4 +144,6 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["worker"]:
         worker(sys.argv[2])
     else:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is ended
+        os.environ["PGPASSWORD"] = PASSWORD  # of all processes that are started here
         main(sys.argv[1:])
