@@ -15,6 +15,8 @@ from tests.bad_input.commands import attempt
 
 ROOT = Path(__file__).resolve().parent.parent
 
+Query = Callable[..., list[tuple[Any, ...]]]  # what a statement finds in a database, `?` standing for values
+
 
 def environment(**more: str) -> dict[str, str]:
     """This process's, without MLflow's settings, with the package on the path."""

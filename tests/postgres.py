@@ -14,7 +14,7 @@ from tests.served import free_port
 __all__ = ["Postgres", "postgres"]
 
 USER = "postgres"  # who runs it where root tests: it refuses to run as root
-ROLE, PASSWORD = "mlflow", "secret"  # of databases that are gone in minutes
+ROLE, PASSWORD = "writer", "secret"  # of databases that are gone in minutes
 SECONDS = 60
 
 
@@ -72,7 +72,7 @@ class Postgres:
 
 @contextmanager
 def postgres() -> Iterator[Postgres]:
-    """A running one with the role `mlflow`, gone at the end."""
+    """A running one with the role `writer`, gone at the end."""
     with tempfile.TemporaryDirectory(prefix="pg-", dir="/tmp", ignore_cleanup_errors=True) as folder:  # a user's own may be closed to others
         it = Postgres(Path(folder))
         it.start()

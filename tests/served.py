@@ -46,6 +46,11 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
+    def words(self) -> list[str]:
+        """Of its command, besides its place."""
+        return ["--backend-store-uri", self.store, "--artifacts-destination", "artifacts", "--serve-artifacts"]
+
+    @property
     def uri(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
@@ -56,7 +61,7 @@ class Server:
 
     def start(self) -> None:
         line = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
-        line += ["--backend-store-uri", self.store, "--artifacts-destination", str(self.folder / "artifacts")]
+        line += self.words
         quiet, told = subprocess.DEVNULL, environment(**OURS, **self.variables)
         self.process = subprocess.Popen(line, cwd=self.folder, env=told, start_new_session=True, stdout=quiet, stderr=quiet)
         wait_until(self.answers)
@@ -79,6 +84,7 @@ class Server:
 
 @contextmanager
 def serving(folder: Path, store: str | None = None, **variables: str) -> Iterator[Server]:
+    folder.mkdir(exist_ok=True)
     server = Server(folder, store, **variables)
     server.start()
     try:

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import re
 import resource
 import signal
 import sys
@@ -11,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from glob import glob
 from itertools import count
 from pathlib import Path
@@ -20,7 +21,7 @@ from mlflow import MlflowClient
 
 from bpexp.sweep import app
 from bpexp.tracking import store as stores
-from tests.cli import environment, query
+from tests.cli import Query, environment, query
 
 COST = "summary/step_seconds"  # a time, the one number that no run repeats
 LIMIT = 240.0  # seconds after which whatever a test waits for has not come
@@ -41,12 +42,12 @@ class Done:
 class Command:
     """`python -m bpexp words…` in a session of its own, as a terminal starts it, but for the seconds that it takes to load."""
 
-    def __init__(self, folder: Path, *words: str, room: int | None = None) -> None:
-        """`room`: bytes of memory that it may take besides those that it has when it starts."""
+    def __init__(self, folder: Path, *words: str, room: int | None = None, **variables: str) -> None:
+        """`room`: bytes of memory that it may take besides those that it has when it starts; `variables`: of its environment."""
         self.files = [folder.parent / f"{folder.name}-{name}-{next(NUMBERS)}" for name in ("stdout", "stderr")]
         for file in self.files:
             file.touch()  # it may be killed before it has written
-        self.process = FORKS.Process(target=_main, args=(folder, words, self.files, room))
+        self.process = FORKS.Process(target=_main, args=(folder, words, self.files, room, variables))
         self.process.start()
         assert self.process.pid is not None
         self.pid = self.process.pid
@@ -81,12 +82,12 @@ class Command:
         self.process.join()
 
 
-def _main(folder: Path, words: tuple[str, ...], files: list[Path], room: int | None) -> None:
+def _main(folder: Path, words: tuple[str, ...], files: list[Path], room: int | None, variables: dict[str, str]) -> None:
     os.setsid()
     os.chdir(folder)
     for number, file in enumerate(files, 1):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), number)
-    told = environment()
+    told = environment(**variables)
     os.environ.clear()
     os.environ.update(told)
     if room is not None:
@@ -131,17 +132,16 @@ def empty_store() -> bytes:
         return file.read_bytes()
 
 
-class Sweeps:
-    """The store of a folder in which sweeps run, `tracking.uri=sqlite:///runs.db`."""
+class Tracked:
+    """A folder in which sweeps run, and the store that they write to."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, uri: str, query: Query, word: str = "", **variables: str) -> None:
+        """`query`: what a statement finds in the store's database; `word`: the store as it is typed; `variables`: of the sweeps' environment."""
         folder.mkdir(exist_ok=True)
-        self.folder, self.file = folder, folder / "runs.db"
-        self.uri, self.word = f"sqlite:///{self.file}", "tracking.uri=sqlite:///runs.db"
-        self.file.write_bytes(empty_store())
+        self.folder, self.uri, self.query, self.word, self.variables = folder, uri, query, word or f"tracking.uri={uri}", variables
 
     def start(self, *words: str, room: int | None = None) -> Command:
-        return Command(self.folder, *words, self.word, room=room)
+        return Command(self.folder, *words, self.word, room=room, **self.variables)
 
     def run(self, *words: str, room: int | None = None) -> Done:
         """A command to its end; nothing of it is left."""
@@ -160,16 +160,16 @@ class Sweeps:
     def statuses(self, parent: str) -> Counter[str]:
         """What became of the runs that a parent launched."""
         children = "select run_uuid from tags where key = 'mlflow.parentRunId' and value = ?"
-        return Counter(dict(query(self.file, f"select status, count(*) from runs where run_uuid in ({children}) group by status", parent)))
+        return Counter(dict(self.query(f"select status, count(*) from runs where run_uuid in ({children}) group by status", parent)))
 
     def status(self, run_id: str) -> str:
-        return str(query(self.file, "select status from runs where run_uuid = ?", run_id)[0][0])
+        return str(self.query("select status from runs where run_uuid = ?", run_id)[0][0])
 
     def name(self, run_id: str) -> str:
-        return str(query(self.file, "select name from runs where run_uuid = ?", run_id)[0][0])
+        return str(self.query("select name from runs where run_uuid = ?", run_id)[0][0])
 
     def tag(self, run_id: str, key: str) -> str:
-        found = query(self.file, "select value from tags where run_uuid = ? and key = ?", run_id, key)
+        found = self.query("select value from tags where run_uuid = ? and key = ?", run_id, key)
         return str(found[0][0]) if found else ""
 
     def nets(self, *statuses: str) -> list[str]:
@@ -194,14 +194,14 @@ class Sweeps:
         return list(json.loads(Path(MlflowClient(self.uri).download_artifacts(parent, "runs.json")).read_text())["data"])
 
     def numbers(self, parent: str) -> dict[str, object]:
-        """All that the runs of a sweep's jobs left: every point but their cost, and their files' bytes."""
-        return {words: self.left(run_id) for words, run_id in self.jobs(parent)}
+        """All that the runs of a sweep's jobs left, whatever the store: every point but their cost, and their files' bytes."""
+        return {re.sub(r" tracking\.uri=\S+", "", words): self.left(run_id) for words, run_id in self.jobs(parent)}
 
     def left(self, run_id: str) -> tuple[object, object]:
         return self.points(run_id), self.files(run_id)
 
     def points(self, run_id: str) -> list[tuple[object, ...]]:
-        return query(self.file, "select key, step, value from metrics where run_uuid = ? and key != ? order by key, step, value", run_id, COST)
+        return sorted(self.query("select key, step, value from metrics where run_uuid = ? and key != ?", run_id, COST))
 
     def files(self, run_id: str) -> dict[str, bytes]:
         """Without config.yaml, which names the parent."""
@@ -214,7 +214,16 @@ class Sweeps:
         """Fingerprints of several runs, and points that are there more than once."""
         prints = "select value, count(*) from tags join runs using (run_uuid) where key = 'bpexp.fingerprint' and lifecycle_stage = 'active'"
         points = "select run_uuid, key, step, count(*) from metrics group by run_uuid, key, step having count(*) > 1"
-        return query(self.file, f"{prints} group by value having count(*) > 1") + query(self.file, points)
+        return self.query(f"{prints} group by value having count(*) > 1") + self.query(points)
 
     def _ids(self, condition: str) -> list[str]:
-        return [run_id for (run_id,) in query(self.file, f"select run_uuid from runs {condition} order by start_time")]
+        return [run_id for (run_id,) in self.query(f"select run_uuid from runs {condition} order by start_time")]
+
+
+class Sweeps(Tracked):
+    """`tracking.uri=sqlite:///runs.db`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "runs.db"
+        super().__init__(folder, f"sqlite:///{self.file}", partial(query, self.file), "tracking.uri=sqlite:///runs.db")
+        self.file.write_bytes(empty_store())

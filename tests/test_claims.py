@@ -8,6 +8,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from bpexp.tracking.owner import HEARTBEAT, OWNER, Owner, marks, owner
 from bpexp.tracking.points import Points
 from bpexp.tracking.sink import MlflowSink, new_run
 from bpexp.tracking.store import Store, connect
-from tests.cli import query
+from tests.cli import Query, query
 from tests.served import serving
 
 NOTE = "mlflow.note.content"
@@ -260,9 +261,10 @@ def runs(store: Store, count: int) -> list[NewRun]:
     return [replace(base, tags={**base.tags, "bpexp.fingerprint": f"run {index}"}) for index in range(count)]
 
 
-def claimer(uri: str, folder: Path, index: int, count: int, points: int, barrier: Any) -> None:
+def claimer(uri: str, folder: Path, index: int, count: int, points: int, barrier: Any, variables: dict[str, str]) -> None:
     """Connect, claim, write the points of what is ours, and tell; each step when all others are there."""
     os.chdir(folder)  # where MLflow puts the artifacts
+    os.environ.update(variables)
     barrier.wait()
     store = connect(uri, "bpexp")
     barrier.wait()
@@ -275,10 +277,15 @@ def claimer(uri: str, folder: Path, index: int, count: int, points: int, barrier
     barrier.wait()  # whose owner has ended could be taken over
 
 
-def compete(uri: str, folder: Path, processes: int, count: int, points: int, *, at_once: bool = True) -> None:
-    """Real processes that claim the same runs at the same moment: each run is made once; `at_once`: all know which and whose."""
+def compete(
+    uri: str, folder: Path, processes: int, count: int, points: int, *, at_once: bool = True, ask: Query | None = None, **variables: str
+) -> None:
+    """Real processes that claim the same runs at the same moment: each run is made once; `at_once`: all know which and whose.
+
+    `ask`: what a statement finds in the store's database, where that is no SQLite file in the folder; `variables`: of the processes' environment.
+    """
     barrier = PROCESSES.Barrier(processes, timeout=240)
-    started = [PROCESSES.Process(target=claimer, args=(uri, folder, index, count, points, barrier)) for index in range(processes)]
+    started = [PROCESSES.Process(target=claimer, args=(uri, folder, index, count, points, barrier, variables)) for index in range(processes)]
     for process in started:
         process.start()
     while any(process.exitcode is None for process in started):
@@ -287,9 +294,10 @@ def compete(uri: str, folder: Path, processes: int, count: int, points: int, *, 
             barrier.abort()  # nobody waits for who has failed
     assert [process.exitcode for process in started] == [0] * processes
     told = [json.loads((folder / f"{index}.json").read_text()) for index in range(processes)]
-    (database,) = folder.glob("*.db")
-    made = dict(query(database, FINGERPRINTS))
-    assert len(query(database, FINGERPRINTS)) == len(made) == count
+    ask = ask or partial(query, next(folder.glob("*.db")))
+    found = ask(FINGERPRINTS)
+    made: dict[str, str] = dict(found)
+    assert len(found) == len(made) == count
     for number in range(count):
         states, ids, owners = zip(*(each[number] for each in told), strict=True)
         assert Counter(states) == {"new": 1, "busy": processes - 1}
@@ -299,7 +307,7 @@ def compete(uri: str, folder: Path, processes: int, count: int, points: int, *, 
             continue
         assert set(ids) == {made[f"run {number}"]}
         assert {Owner.parse(it).pid for it in owners if it} == {winner.pid}  # type: ignore[union-attr]
-    stored = query(database, "select run_uuid, count(*), min(step), max(step), sum(value) from metrics group by run_uuid")
+    stored = ask("select run_uuid, count(*), min(step), max(step), sum(value) from metrics group by run_uuid")
     total = pytest.approx(float(np.sqrt(np.arange(points)).sum()), rel=1e-12)
     assert sorted(stored) == sorted((run_id, points, 0, points - 1, total) for run_id in made.values())
 
