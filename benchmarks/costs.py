@@ -44,7 +44,8 @@ def nets() -> dict[str, dict[str, float]]:
     """Of each net seconds and layer-steps a second and core, alone and in the stack that the launcher makes; what a run leaves."""
     from bpexp.config import RunConfig, TrackingConfig, check, parse
     from bpexp.experiment import NullSink, Run, prepare, run_stack
-    from bpexp.sweep.stacked import Settings, load_of
+    from bpexp.sweep.settings import Settings
+    from bpexp.sweep.stacked import load_of
     from bpexp.tracking.sink import MlflowSink
     from bpexp.tracking.store import connect
 
