@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from bpexp.sync import main as sync
 from bpexp.tracking.store import connect
 from tests.postgres import PASSWORD, Postgres
 from tests.served import serving
@@ -54,8 +55,10 @@ def check(sweeps: Tracked, sweep: Command, undisturbed: dict[str, object]) -> No
     done = sweep.done()
     assert done.code == 0, done
     assert "Traceback" not in done.out + done.err
+    if late := len(waiting(sweeps)):  # it was over before the store was back
+        assert sync([f"uri={sweeps.uri}", f"folder={sweeps.folder}/.bpexp"]) == 0
     (parent,) = sweeps.parents()
-    assert sweeps.status(parent) == "FINISHED"
+    assert sweeps.status(parent) == "FINISHED", done
     count = len(undisturbed)
     assert sweeps.statuses(parent) == {"FINISHED": count}
     assert len(sweeps.nets()) == len(sweeps.table(parent)) == count
@@ -64,7 +67,7 @@ def check(sweeps: Tracked, sweep: Command, undisturbed: dict[str, object]) -> No
     found = sweeps.numbers(parent)
     assert found.keys() == undisturbed.keys()
     assert [words for words, left in found.items() if left != undisturbed[words]] == []
-    print(f"{done.err.count('points that waited are sent')} of {count} runs waited for the store")
+    print(f"of {count} runs {done.err.count('points that waited are sent')} waited for the store until the sweep's end, {late} files until later")
 
 
 def test_a_server_whose_database_goes_away_and_which_is_killed_then(database: Postgres, tmp_path: Path, undisturbed: dict[str, object]) -> None:
