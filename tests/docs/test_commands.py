@@ -8,6 +8,8 @@ import json
 import os
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import chdir
@@ -21,19 +23,25 @@ import pytest
 
 from bpexp.report import cures
 from tests.bad_input.commands import COMMANDS, attempt
-from tests.cli import ROOT
+from tests.cli import ROOT, environment
 from tests.docs.fences import Command, blocks, commands, python_blocks
+from tests.served import Server
 from tests.sweeps import empty_store
 
 SMALL = {"steps": "steps=5", "width": "width=8"}  # of every net that a command trains, where it says nothing else
 CURES = """depth=5 lr=0.1 seed=0 steps=1 width=4 hydra.sweeper.tune=null
 'hydra.sweeper.variants=["","activation=tanh","norm=batch","optimizer=adam"]'"""
 
+LEAN = "tracking.layers=[] probe_points=10 tracking.checkpoint=false hydra.output_subdir=null"
+
 PAIR = "depth=6,10 seed=0,1 steps=200"
 
 INSTEAD = {  # what is run in place of a command: the same, but small
     "python -m bpexp study=cures": f"python -m bpexp study=cures {CURES}",
     "python -m bpexp study=slopes": "python -m bpexp study=slopes depth=6 width=8 seed=0",
+    "python -m bpexp -m depth=50 seed=range(0,5000)": "python -m bpexp -m depth=5 'seed=range(0,2)'",
+    "python -m bpexp -m depth=50 seed=range(5000,10000)": "python -m bpexp -m depth=5 'seed=range(5000,5002)'",
+    f"python -m bpexp -m depth=50 seed=range(0,5000) {LEAN}": f"python -m bpexp -m depth=5 'seed=range(0,2)' {LEAN}",
 }
 
 ELSEWHERE = {  # the test, or the script, that runs a command in earnest, and words of it that show that it does
@@ -151,6 +159,44 @@ def test_command(command: Command, folder: Path) -> None:
             return
     assert words[:2] == ("python", "-m"), f"{command.line}: no test knows how to try this; give it an entry in a table here"
     run(folder, words[2], words[3:])
+
+
+def lines_of(page: str, word: str) -> list[str]:
+    """Those of the block of a page, one that is not run as it stands, that has a word."""
+    (text,) = (block.text for block in blocks(ROOT / page) if block.language == "text" and word in block.text)
+    return text.splitlines()
+
+
+def test_commands_that_know_rows_of_ones_own(folder: Path) -> None:
+    """In processes of their own: the rows would stay in the tables of all tests."""
+    page, place = ROOT / "docs/how-to/activation.md", folder / "rows"
+    place.mkdir()
+    (place / "my_rows.py").write_text("\n\n".join(block.text for block in blocks(page) if block.language == "py"))
+    (place / "mlflow.db").write_bytes(empty_store())
+    export, *lines = lines_of("docs/how-to/activation.md", "BPEXP_PLUGINS")
+    name, _, value = export.removeprefix("export ").partition("=")
+    for line in lines:
+        python, m, module, *words = shlex.split(line)
+        assert (python, m) == ("python", "-m")
+        words = [*small(tuple(words))] if module == "bpexp" else words
+        typed = [sys.executable, m, module, *words]
+        done = subprocess.run(typed, cwd=place, env=environment(**{name: value}), capture_output=True, text=True, timeout=240, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "softsign" in done.stdout
+
+
+def test_commands_that_use_a_server(folder: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is made of the page's own words, but for its port and folder."""
+    page = "docs/how-to/server.md"
+    (serve,), (export, *lines) = lines_of(page, "sqlite:///served.db"), lines_of(page, "MLFLOW_TRACKING_URI")
+    program, *words = shlex.split(serve)[1:]
+    assert (program, words[::2]) == ("server", [word for word in server.words if word in words[::2]])
+    for line in (f"{export} && {lines[0]}", *lines[1:]):
+        *before, command = line.replace("http://127.0.0.1:5000", server.uri).split(" && ")
+        for name, _, value in (it.removeprefix("export ").partition("=") for it in before):
+            monkeypatch.setenv(name, value)
+        run(folder, "bpexp", tuple(shlex.split(command)[3:]))
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
 
 def test_no_entry_of_a_table_is_left_over() -> None:
