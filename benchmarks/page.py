@@ -5,7 +5,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from benchmarks import compiled, cures, figure, linear, machine, memory, norms, stack, start, step, sweep, tracking
+from benchmarks import compiled, cures, engines, figure, linear, machine, memory, norms, stack, start, step, sweep, tracking
 from benchmarks.timing import Options
 
 __all__ = ["PARTS", "keep", "rebuild"]
@@ -22,10 +22,11 @@ PARTS: dict[str, ModuleType] = {
     "tracking": tracking,
     "start": start,
     "sweep": sweep,
+    "engines": engines,
 }
 
 MADE = """`python -m benchmarks` measures all of this again, in some hours; `python -m benchmarks step sweep` measures some parts and keeps the
-numbers of the others. It needs `pip install .[bench]`."""
+numbers of the others. It needs `pip install .[bench]`, and `.[engines]` for that part."""
 HOW = """Every contender runs in a process of its own. All of a cell are pinned to the same core, with one thread each, and take turns round by round,
 so that what else the machine does meets all of them alike. A number is the median of the rounds ({rounds}), a ratio that of the rounds' ratios."""
 

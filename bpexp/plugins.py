@@ -16,10 +16,14 @@ __all__ = ["VARIABLE", "load"]
 VARIABLE = "BPEXP_PLUGINS"  # names of modules, with commas between them
 
 
+def load(names: str | None = None) -> None:
+    """Import them, or modules that are named in the same way.  Raises `ConfigError` where one can't be."""
+    _load(os.environ.get(VARIABLE, "") if names is None else names)
+
+
 @cache
-def load() -> None:
-    """Import them.  Raises `ConfigError` where one can't be."""
-    for name in filter(None, map(str.strip, os.environ.get(VARIABLE, "").split(","))):
+def _load(names: str) -> None:
+    for name in filter(None, map(str.strip, names.split(","))):
         try:
             import_module(name)
         except Exception as error:  # a user's module may end in anything

@@ -1,5 +1,6 @@
 """What all engines share: tasks that name what they need, the ends of futures, refusals.  Engines themselves: `tests/engines/`."""
 
+import os
 import pickle
 import socket
 from collections.abc import Sequence
@@ -181,3 +182,18 @@ def test_an_engine_that_is_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.delitem(__import__("sys").modules, "bpexp.sweep.engines.ray", raising=False)
     with pytest.raises(ConfigError, match=r"needs ray, which is not installed: pip install 'bpexp\[ray\]'"):
         opened(Settings(backend="ray"), 1, tmp_path)
+
+
+def test_a_worker_imports_what_each_command_names(tmp_path: Path, where: Where, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have served others before."""
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("first_rows", "second_rows"):
+        (tmp_path / f"{name}.py").write_text(f"import os\nos.environ['SEEN_{name}'] = 'yes'\n")
+        monkeypatch.setenv(f"SEEN_{name}", "no")
+        monkeypatch.setenv("BPEXP_PLUGINS", name)
+        task = Task.here()
+        monkeypatch.delenv("BPEXP_PLUGINS")
+        (outcome,) = task(stacks_of([1])[0], where)
+        assert (outcome.failure, os.environ[f"SEEN_{name}"]) == ("", "yes")
+    with pytest.raises(RuntimeError, match=r"the worker: BPEXP_PLUGINS=not_there: can't be imported"):
+        replace(task, plugins="not_there")(stacks_of([1])[0], where)

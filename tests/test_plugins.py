@@ -193,9 +193,9 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "my_rows.py").write_text(MINE)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv(plugins.VARIABLE, "my_rows")
-    plugins.load.cache_clear()
+    plugins._load.cache_clear()
     yield tmp_path / "my_rows.py"
-    plugins.load.cache_clear()
+    plugins._load.cache_clear()
     sys.modules.pop("my_rows", None)
 
 
@@ -236,10 +236,10 @@ def test_runs_with_rows_that_are_not_here_say_which_and_what_is_missing(tmp_path
 @pytest.mark.parametrize("words", [("bpexp", "depth=3"), ("bpexp.theory", "depth=3")])
 def test_a_module_that_is_not_there_is_told_in_a_line(words: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(plugins.VARIABLE, "nonesuch")
-    plugins.load.cache_clear()
+    plugins._load.cache_clear()
     (line,) = refused(tmp_path, words[1], command=words[0])
     assert line == "BPEXP_PLUGINS=nonesuch: can't be imported (ModuleNotFoundError: No module named 'nonesuch')"
-    plugins.load.cache_clear()
+    plugins._load.cache_clear()
 
 
 def test_names_of_a_key_are_those_of_its_table() -> None:

@@ -7,6 +7,7 @@ from threading import Lock
 
 import bpexp
 from bpexp import plugins
+from bpexp.config import ConfigError
 from bpexp.sweep.carry import Job, Outcome, Where, carry_out
 
 __all__ = ["Task"]
@@ -27,11 +28,12 @@ class Task:
         return cls(bpexp.__version__, os.environ.get(plugins.VARIABLE, ""))
 
     def __call__(self, jobs: Sequence[Job], where: Where) -> list[Outcome]:
-        """Raises RuntimeError where this process has another version of bpexp."""
+        """Raises RuntimeError where this process has another version of bpexp, or not the modules that are named."""
         if self.version != bpexp.__version__:
             raise RuntimeError(f"the worker has bpexp {bpexp.__version__}, the command {self.version}")
-        if self.plugins:
-            os.environ.setdefault(plugins.VARIABLE, self.plugins)
-        plugins.load()
+        try:
+            plugins.load(self.plugins)  # a cluster's worker serves commands that name others
+        except ConfigError as error:
+            raise RuntimeError(f"the worker: {error}") from None
         with _one:
             return carry_out(jobs, where)
