@@ -36,6 +36,7 @@ __all__ = [
 PLAIN = "plain"  # the base: the recipe that all others are changes of
 GOOD = 0.9  # test accuracy: what a recipe is timed by
 FEWEST = 3  # recipes that are worth a ranking
+MOST_VALUES = 10  # of a number in recipes: more make an axis, as those that a search has tried
 NO_PART = ("depth", "lr", "seed")  # of a recipe
 ORDER = {key: place for place, key in enumerate(TABLES)}
 
@@ -88,8 +89,8 @@ def _expected(key: str, values: Values, base: Values) -> Any:
 
 @lru_cache(maxsize=2)
 def is_of_recipes(study: Study) -> bool:
-    """Whether there are recipes to rank: enough of them, with accuracies, and no grid, which other pictures show better; sweeps that are compared mix
-    what one of them had in common.
+    """Whether there are recipes to rank: enough of them, with accuracies, and no grid or search, which other pictures show better; sweeps that are
+    compared mix what one of them had in common.
     """
     if study.runs.sweeps:
         return False
@@ -97,8 +98,10 @@ def is_of_recipes(study: Study) -> bool:
     if len(found) < FEWEST or not any(len(study.numbers(setting, "final_accuracy_test")) for setting in study.settings):
         return False
     named = {change.partition("=")[0] for name in found for change in name.split(" ")}
-    levels = [len(key.levels) for key in study.varying if key.name.removesuffix(".name") in named]
-    return len(found) < prod(levels)
+    keys = [key for key in study.varying if key.name.removesuffix(".name") in named]
+    if any(key.ordered and len(key.levels) > MOST_VALUES for key in keys):
+        return False
+    return len(found) < prod(len(key.levels) for key in keys)
 
 
 # ---------------------------------------------------------------------------------------------- how they do

@@ -69,7 +69,7 @@ class Store:
         if isinstance(self.backend, Database):
             return None
         return (
-            f"tracking.uri={masked(self.uri)}: points go through MLflow's client, some 10,000 a second; "
+            f"tracking.uri={masked(self.uri)}: points go through MLflow's client, some thousands a second; "
             "straight into a SQLite file with the tables of MLflow 3.17 they would go ten times as fast"
         )
 

@@ -168,6 +168,16 @@ def test_a_grid_has_no_recipes() -> None:
         assert not {"ranking", "recipe_profiles"} & applying(some)
 
 
+def test_a_search_has_no_recipes() -> None:
+    """It tries each value of a number once, of which a grid would have each with all values of the others."""
+    tried = [{"init.name": "gaussian", "init.sigma_w2": 1.0 + place / 10, "activation": name} for place, name in enumerate(["tanh", "relu"] * 6)]
+    some = Study(runs_of([solved(parse(RunConfig, nested(DEFAULTS | values | {"depth": 5}))) for values in tried]))
+    assert len(set(recipes(some).values())) == 12
+    assert not is_of_recipes(some)
+    few = Study(runs_of([solved(parse(RunConfig, nested(DEFAULTS | values | {"depth": 5}))) for values in tried[:5]]))
+    assert is_of_recipes(few)
+
+
 def test_the_pictures_show_every_recipe_and_the_page_ranks_them(tuned: Study, tmp_path: Path) -> None:
     folder = tmp_path / "report"
     names = {path.name for path in write(tuned.runs, folder)}
