@@ -43,7 +43,8 @@ def verify(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 def verify_here(folder: Path, *words: str) -> Done:
     """The same in this process; its sweeps are processes of their own."""
     out, err = io.StringIO(), io.StringIO()
-    with chdir(folder), patch.dict(os.environ, environment(), clear=True), redirect_stdout(out), redirect_stderr(err), kept():
+    told = environment(MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false")  # as importing `bpexp.tracking.store` has set it
+    with chdir(folder), patch.dict(os.environ, told, clear=True), redirect_stdout(out), redirect_stderr(err), kept():
         code = main([*words, "--config-dir", "claims"])
     return Done(code, out.getvalue(), err.getvalue())
 
