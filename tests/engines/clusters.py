@@ -5,14 +5,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.cli import environment
 from tests.security.test_ui import free_port
 from tests.served import wait_until
 
-__all__ = ["dask", "process", "ray"]
+__all__ = ["dask", "killed", "process", "ray"]
 
 SCRIPTS = Path(sys.executable).parent
 
@@ -37,6 +37,11 @@ def ray(folder: Path, workers: int) -> Iterator[str]:
         yield f"127.0.0.1:{port}"
 
 
+def killed(folder: Path, name: str) -> None:
+    """Kill a process that runs in a folder."""
+    os.killpg(int((folder / f"{name}.pid").read_text()), signal.SIGKILL)
+
+
 @contextmanager
 def process(folder: Path, name: str, command: str, *words: str) -> Iterator[Path]:
     """A command of this environment in a session of its own, and the file of what it prints."""
@@ -44,10 +49,12 @@ def process(folder: Path, name: str, command: str, *words: str) -> Iterator[Path
     with told.open("w") as file:
         line: Sequence[str] = [str(SCRIPTS / command), *words]
         process = subprocess.Popen(line, cwd=folder, env=environment(RAY_USAGE_STATS_ENABLED="0"), stdout=file, stderr=file, start_new_session=True)
+    (folder / f"{name}.pid").write_text(str(process.pid))
     try:
         yield told
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.engines import clusters
 from tests.engines.sweep import SWEEP, Numbers, begun, pid, whole
+from tests.served import wait_until
 from tests.sweeps import Sweeps
 
 pytestmark = pytest.mark.engines
@@ -31,3 +32,22 @@ def test_a_cluster_that_loses_a_worker(tmp_path: Path, name: str, expected: Numb
         finally:
             command.end()
     whole(sweeps, done, expected)
+
+
+def test_a_scheduler_that_is_gone(tmp_path: Path, expected: Numbers) -> None:
+    """What was under way has failed, in a line each, and the same words go on without it."""
+    place = tmp_path / "cluster"
+    place.mkdir()
+    sweeps = Sweeps(tmp_path / "sweeps")
+    with clusters.dask(place, 2) as address:
+        command = sweeps.start(*SWEEP, "hydra.launcher.backend=dask", f"hydra.launcher.address={address}")
+        try:
+            begun(sweeps, command)
+            clusters.killed(place, "scheduler")
+            done = command.done()
+        finally:
+            command.end()
+    assert done.code == 1
+    assert [line for line in done.err.splitlines() if not line.startswith("bpexp: failed: ")] == []
+    wait_until(lambda: not sweeps.nets("RUNNING"))
+    whole(sweeps, sweeps.run(*SWEEP), expected)

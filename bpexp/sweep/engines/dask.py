@@ -52,8 +52,8 @@ class Engine:
 
     @property
     def count(self) -> int:
-        """As many as there are workers now."""
-        workers = len(self.client.scheduler_info(n_workers=-1)["workers"])
+        """As many as there are workers now; of a scheduler that is gone nothing is known."""
+        workers = len(self.client.scheduler_info(n_workers=-1).get("workers", ()))
         return max(1, min(workers, self.most or workers))
 
     def submit(self, task: Task, jobs: Sequence[Job], where: Where) -> "Future[list[Outcome]]":
@@ -65,8 +65,10 @@ class Engine:
         if self.cluster is not None:
             for nanny in self.cluster.workers.values():  # asked to close, a worker would wait for the end of its stack
                 nanny.auto_restart = False
-                os.kill(nanny.pid, signal.SIGKILL)
-        self.executor.shutdown(wait=False)
+                if nanny.pid:
+                    os.kill(nanny.pid, signal.SIGKILL)
+        if self.client.status == "running":  # else the scheduler is gone
+            self.executor.shutdown(wait=False)
         with suppress(TimeoutError):
             self.client.close(timeout=CLOSING)
             if self.cluster is not None:

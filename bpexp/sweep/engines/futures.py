@@ -1,6 +1,7 @@
 """Stacks trained by an engine that gives futures of them."""
 
 import logging
+from asyncio import CancelledError
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -63,9 +64,17 @@ class Elsewhere:
                 stack = queue.popleft()
                 for job in stack.jobs:
                     begin(job)
-                self.under_way[self.engine.submit(task, stack.jobs, where)] = stack
+                self.under_way[self._submitted(task, stack, where)] = stack
             for future in wait(self.under_way, return_when=FIRST_COMPLETED).done:
                 yield self._ended(future, self.under_way.pop(future), queue, where)
+
+    def _submitted(self, task: Task, stack: Stack, where: Where) -> "Future[list[Outcome]]":
+        try:
+            return self.engine.submit(task, stack.jobs, where)
+        except Exception as error:  # the engine has no use for it, or can't be reached any more
+            future: Future[list[Outcome]] = Future()
+            future.set_exception(error)
+            return future
 
     def _room_for(self, stack: Stack) -> bool:
         """Where all die together, a stack under suspicion is tried alone: it must not take others with it, nor be taken for what another did."""
@@ -80,7 +89,7 @@ class Elsewhere:
             outcomes, again = struck(stack, where, f"its worker was lost ({type(error).__name__})")
             queue.extendleft(reversed(again))
             return outcomes
-        except Exception as error:  # the worker can't do this: another would not either
+        except (Exception, CancelledError) as error:  # the worker can't do this, and another could not either; or the engine is gone
             return [Outcome(job.number, failure=told(error)) for job in stack.jobs]
 
     def stop(self, *, gently: bool) -> None:  # noqa: ARG002 (an engine knows one way)

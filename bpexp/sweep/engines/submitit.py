@@ -49,12 +49,7 @@ class Engine:
         self.jobs: list[Submitted[Any]] = []
 
     def submit(self, task: Task, jobs: Sequence[Job], where: Where) -> "Future[list[Outcome]]":
-        future: Future[list[Outcome]] = Future()
-        try:
-            job = self.executor.submit(Resumable(task), jobs, where)
-        except Exception as error:  # Slurm refuses it, or can't be reached
-            future.set_exception(error)
-            return future
+        job, future = self.executor.submit(Resumable(task), jobs, where), Future[list[Outcome]]()
         self.jobs.append(job)
         Thread(target=_hear, args=(job, future), daemon=True).start()
         return future
