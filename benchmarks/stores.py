@@ -93,6 +93,7 @@ def worker(uri: str) -> None:
 
 def measure(rounds: int, writers: int) -> dict[tuple[str, int], list[dict[str, float]]]:
     """A row per round, for each kind of store and number of writers; one kind after the other, so that no other's processes take memory."""
+    os.environ["PGPASSWORD"] = PASSWORD  # of all processes that are started here
     found: dict[tuple[str, int], list[dict[str, float]]] = {}
     for name, start in STORES.items():
         with folder() as base, start(base) as place, ExitStack() as stack:
@@ -145,5 +146,4 @@ if __name__ == "__main__":
         worker(sys.argv[2])
     else:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is ended
-        os.environ["PGPASSWORD"] = PASSWORD  # of all processes that are started here
         main(sys.argv[1:])
