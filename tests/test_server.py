@@ -66,6 +66,12 @@ class Trial:
         self.link = Link(partial(connect, uri, self.experiment))
         self.sinks: list[Tracked] = []
 
+    def train_without(self, proxy: Proxy) -> None:
+        """All of it, while the server refuses."""
+        proxy.refuse()
+        self.train({})
+        proxy.accept()
+
     def train(self, events: dict[int, Callable[[], object]]) -> None:
         steps = []
 
@@ -264,9 +270,7 @@ def test_runs_that_wait_are_claimed_together(
 ) -> None:
     """A claim at a server waits for those who are about to make the same run: once, not once for each run."""
     trial, waited = Trial(proxy.uri, tmp_path), list[float]()
-    proxy.refuse()
-    trial.train({})
-    proxy.accept()
+    trial.train_without(proxy)
     monkeypatch.setattr(backend, "time", SimpleNamespace(sleep=waited.append))
     trial.send()
     assert waited == [backend.SETTLE]
@@ -275,9 +279,7 @@ def test_runs_that_wait_are_claimed_together(
 
 def test_a_run_that_the_server_refuses_keeps_back_no_other(server: Server, proxy: Proxy, tmp_path: Path, expected: list[Points]) -> None:
     trial = Trial(proxy.uri, tmp_path)
-    proxy.refuse()
-    trial.train({})
-    proxy.accept()
+    trial.train_without(proxy)
     _, last = trial.spool.entries()
     assert isinstance(last, RunAccount)
     trial.spool.put(replace(last, new=replace(last.new, parameters={"*": "no name for a parameter"})))
@@ -291,9 +293,7 @@ def test_a_run_that_the_server_refuses_keeps_back_no_other(server: Server, proxy
 
 def test_two_senders_at_once_send_once(server: Server, proxy: Proxy, tmp_path: Path, expected: list[Points]) -> None:
     trial = Trial(proxy.uri, tmp_path)
-    proxy.refuse()
-    trial.train({})
-    proxy.accept()
+    trial.train_without(proxy)
     proxy.add(Fault(times=1000, delay=0.05))
     told: list[list[str]] = []
     threads = [threading.Thread(target=lambda: told.append(trial.spool.send(partial(connect, proxy.uri)).remarks)) for _ in range(2)]

@@ -11,11 +11,12 @@ from math import isfinite
 from typing import TYPE_CHECKING
 
 from bpexp.cli import refuse, tell
-from bpexp.config import ConfigError, Fault, RunConfig, full_key, parse, untracked, written
+from bpexp.config import ConfigError, Fault, RunConfig, full_key, untracked, written
 from bpexp.sweep.course import Course, Plan
 from bpexp.sweep.grid import sweep_name, typed_values
 from bpexp.sweep.names import parse_word
 from bpexp.sweep.reading import study_faults
+from bpexp.sweep.settings import parsed
 from bpexp.sweep.space import Value, span
 from bpexp.sweep.sweeper import Sweeper
 
@@ -43,9 +44,9 @@ class Search(Sweeper):
         from bpexp.sweep.trials import Settings
 
         try:
-            self.settings = parse(Settings, keys)
+            self.settings = parsed(Settings, keys, "hydra.sweeper")
         except ConfigError as error:
-            refuse(ConfigError(Fault(f"hydra.sweeper.{fault.key}", fault.value, fault.must) for fault in error.faults))
+            refuse(error)
 
     # ------------------------------------------------------------------------------------------ checking
 

@@ -1,14 +1,15 @@
 """The launcher's keys, `hydra.launcher.…`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt
 from pydantic import Strict, StringConstraints
 
-from bpexp.config import ConfigError, Fault, flatten, parse
+from bpexp.config import ConfigError, Fault, T, flatten, parse
 
-__all__ = ["Backend", "Settings"]
+__all__ = ["Backend", "Settings", "parsed"]
 
 Backend = Literal["processes", "loky", "dask", "ray", "submitit"]
 HAS = {"address": ("dask", "ray"), "submitit": ("submitit",)}  # keys that some of them alone have a use for
@@ -46,10 +47,7 @@ class Settings:
     @classmethod
     def of(cls, keys: dict[str, object]) -> "Settings":
         """Raises `ConfigError`."""
-        try:
-            settings = parse(cls, keys)
-        except ConfigError as error:
-            raise ConfigError(Fault(f"hydra.launcher.{fault.key}", fault.value, fault.must) for fault in error.faults) from None
+        settings = parsed(cls, keys, "hydra.launcher")
         usual = flatten(cls())
         for key, value in flatten(settings).items():
             backends = HAS.get(key.partition(".")[0])
@@ -57,3 +55,11 @@ class Settings:
                 must = f"must be left out with backend={settings.backend}: it is for {' and '.join(backends)}"
                 raise ConfigError([Fault(f"hydra.launcher.{key}", value, must)])
         return settings
+
+
+def parsed(schema: type[T], keys: Mapping[str, object], node: str) -> T:
+    """The keys of one of Hydra's nodes, checked.  Raises `ConfigError`, whose faults name them in full."""
+    try:
+        return parse(schema, keys)
+    except ConfigError as error:
+        raise ConfigError(Fault(f"{node}.{fault.key}", fault.value, fault.must) for fault in error.faults) from None
