@@ -99,27 +99,32 @@ def _main(folder: Path, words: tuple[str, ...], files: list[Path], room: int | N
 
 def alive(session: int) -> list[int]:
     """The processes of a session that still run (zombies of a lost parent aside)."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, _, its_session = path.read_text().rpartition(")")[2].split()[:4]
-        except OSError:
-            continue
-        if int(its_session) == session and state != "Z":
-            found.append(int(path.parent.name))
-    return found
+    return list(_parents(session))
 
 
 def workers(session: int) -> list[int]:
-    """Those of them that train."""
+    """Those of them that train: their own children look like them until they are another program."""
     found = []
-    for pid in alive(session):
+    for pid, parent in _parents(session).items():
         try:
             line = Path(f"/proc/{pid}/cmdline").read_bytes()
         except OSError:
             continue
-        if b"bpexp.sweep.worker" in line:
+        if b"bpexp.sweep.worker" in line and parent == session:
             found.append(pid)
+    return found
+
+
+def _parents(session: int) -> dict[int, int]:
+    """The processes of a session that still run, with the parent of each."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent, _, its_session = path.read_text().rpartition(")")[2].split()[:4]
+        except OSError:
+            continue
+        if int(its_session) == session and state != "Z":
+            found[int(path.parent.name)] = int(parent)
     return found
 
 

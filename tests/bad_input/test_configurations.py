@@ -136,10 +136,13 @@ HYDRAS = {  # words of Hydra's own that it answers with a traceback when it has 
 }
 
 
+SCHEMA_KEYS = {"+hydra.launcher.other=1": "hydra.launcher.other=1"}  # told by a schema of ours, which knows of no plus
+
+
 @pytest.mark.parametrize("word", HYDRAS)
 def test_hydras_own_keys(word: str, tmp_path: Path) -> None:
     (line,) = refused(tmp_path, *HYDRAS[word], word, "depth=1", "steps=0")
-    assert line.startswith((f"{word}: ", f"{word.removeprefix('+')}: "))
+    assert line.startswith(f"{SCHEMA_KEYS.get(word, word)}: ")
 
 
 OTHERS = {"bpexp.theory": TheoryConfig, "bpexp.verify": VerifyConfig, "bpexp.walkthrough": Settings}
