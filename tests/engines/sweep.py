@@ -1,10 +1,14 @@
 """A sweep of 64 runs, who trains it, and what has to come of it."""
 
+import os
+import signal
+from contextlib import suppress
+
 from bpexp.tracking.owner import OWNER, Owner
 from tests.served import wait_until
 from tests.sweeps import Command, Done, Sweeps, alive
 
-__all__ = ["RUNS", "SWEEP", "Numbers", "begun", "numbers", "owners", "pid", "run", "whole"]
+__all__ = ["RUNS", "SWEEP", "Numbers", "begun", "caught", "numbers", "owners", "pid", "run", "whole"]
 
 NET = ("width=8", "batch_size=8", "steps=400", "probe_points=4", "optimizer=momentum", "lr=0.1", "data=synthetic", "tracking.checkpoint_seconds=0.05")
 SWEEP = ("-m", "depth=3,4", "seed=range(0,32)", *NET, "hydra.launcher.max_runs=8", "hydra.launcher.n_jobs=2")  # 8 stacks
@@ -39,6 +43,27 @@ def begun(sweeps: Sweeps, command: Command) -> list[str]:
 
     command.wait_for(under_way)
     return training
+
+
+def caught(sweeps: Sweeps, command: Command) -> tuple[str, list[str]]:
+    """A worker that has been stopped in the midst of a stack, and its runs: what it trains it trains when it is killed."""
+    found: tuple[str, list[str]] = ("", [])
+
+    def stopped() -> bool:
+        nonlocal found
+        for victim in owners(sweeps, "RUNNING"):
+            with suppress(ProcessLookupError):  # one of submitit's ends with its stack
+                os.kill(pid(victim), signal.SIGSTOP)
+                runs = [net for net in sweeps.nets("RUNNING") if sweeps.tag(net, OWNER) == victim]
+                if runs:
+                    found = victim, runs
+                    return True
+                os.kill(pid(victim), signal.SIGCONT)  # it had come to the end of its stack meanwhile
+        return False
+
+    begun(sweeps, command)
+    command.wait_for(stopped)
+    return found
 
 
 def run(sweeps: Sweeps, *words: str) -> Done:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from bpexp.tracking.owner import OWNER
 from tests.engines import clusters
-from tests.engines.sweep import SWEEP, Numbers, begun, pid, whole
+from tests.engines.sweep import SWEEP, Numbers, begun, caught, pid, whole
 from tests.served import wait_until
 from tests.sweeps import Sweeps
 
@@ -27,11 +28,13 @@ def test_a_cluster_that_loses_a_worker(tmp_path: Path, name: str, expected: Numb
     with CLUSTERS[name](place, 2) as address:
         command = sweeps.start(*SWEEP, f"hydra.launcher.backend={name}", f"hydra.launcher.address={address}")
         try:
-            os.kill(pid(begun(sweeps, command)[0]), signal.SIGKILL)
+            victim, cut_off = caught(sweeps, command)
+            os.kill(pid(victim), signal.SIGKILL)
             done = command.done()
         finally:
             command.end()
     whole(sweeps, done, expected)
+    assert victim not in [sweeps.tag(net, OWNER) for net in cut_off]
 
 
 def test_a_scheduler_that_is_gone(tmp_path: Path, expected: Numbers) -> None:

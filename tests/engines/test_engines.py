@@ -10,7 +10,7 @@ import pytest
 
 from bpexp.tracking.owner import OWNER
 from bpexp.tracking.owner import alive as lives
-from tests.engines.sweep import RUNS, SWEEP, Numbers, begun, owners, pid, run, whole
+from tests.engines.sweep import RUNS, SWEEP, Numbers, begun, caught, owners, pid, run, whole
 from tests.served import wait_until
 from tests.sweeps import Sweeps
 
@@ -42,16 +42,13 @@ def test_a_killed_worker_s_stack_is_trained_by_another(tmp_path: Path, engine: s
     start = time.monotonic()
     command = sweeps.start(*SWEEP, *ENGINES[engine])
     try:
-        victim = begun(sweeps, command)[0]
-        os.kill(pid(victim), signal.SIGSTOP)  # what it trains it trains when it dies
-        cut_off = sweeps.nets("RUNNING")
+        victim, cut_off = caught(sweeps, command)
         os.kill(pid(victim), signal.SIGKILL)
         done = command.done()
     finally:
         command.end()
     print(f"{engine}: {time.monotonic() - start:.1f} s")
     whole(sweeps, done, expected)
-    assert cut_off
     assert victim not in [sweeps.tag(net, OWNER) for net in cut_off]
 
 
