@@ -64,9 +64,9 @@ class Command:
             assert self.code is None, self.done()
             time.sleep(0.02)
 
-    def done(self) -> Done:
+    def done(self, limit: float = LIMIT) -> Done:
         """When it has ended."""
-        self.process.join(LIMIT)
+        self.process.join(limit)
         return Done(self.code, *(file.read_text() for file in self.files))
 
     def signalled(self, number: int, *, to_all: bool = False) -> tuple[Done, float]:

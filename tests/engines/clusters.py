@@ -12,9 +12,10 @@ from tests.cli import environment
 from tests.security.test_ui import free_port
 from tests.served import wait_until
 
-__all__ = ["dask", "killed", "process", "ray"]
+__all__ = ["dask", "dask_worker", "killed", "process", "ray"]
 
 SCRIPTS = Path(sys.executable).parent
+RENAMED = ("unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"')  # before a name and a command, which runs on a machine of that name then
 
 
 @contextmanager
@@ -23,9 +24,17 @@ def dask(folder: Path, workers: int) -> Iterator[str]:
     address = f"tcp://127.0.0.1:{port}"
     with (
         process(folder, "scheduler", "dask", "scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"),
-        process(folder, "worker", "dask", "worker", address, "--nthreads", "1", "--nworkers", str(workers), "--no-dashboard"),
+        dask_worker(folder, address, workers),
     ):
         yield address
+
+
+@contextmanager
+def dask_worker(folder: Path, address: str, count: int, host: str = "") -> Iterator[None]:
+    """`host`: the name of the machine that these workers are to be on."""
+    words = [address, "--nthreads", "1", "--nworkers", str(count), "--no-dashboard"]
+    with process(folder, host or "worker", "dask", "worker", *words, host=host):
+        yield
 
 
 @contextmanager
@@ -43,11 +52,11 @@ def killed(folder: Path, name: str) -> None:
 
 
 @contextmanager
-def process(folder: Path, name: str, command: str, *words: str) -> Iterator[Path]:
+def process(folder: Path, name: str, command: str, *words: str, host: str = "") -> Iterator[Path]:
     """A command of this environment in a session of its own, and the file of what it prints."""
     told = folder / f"{name}.txt"
     with told.open("w") as file:
-        line: Sequence[str] = [str(SCRIPTS / command), *words]
+        line: Sequence[str] = [*((*RENAMED, host) if host else ()), str(SCRIPTS / command), *words]
         process = subprocess.Popen(line, cwd=folder, env=environment(RAY_USAGE_STATS_ENABLED="0"), stdout=file, stderr=file, start_new_session=True)
     (folder / f"{name}.pid").write_text(str(process.pid))
     try:

@@ -45,13 +45,13 @@ def begun(sweeps: Sweeps, command: Command) -> list[str]:
     return training
 
 
-def caught(sweeps: Sweeps, command: Command) -> tuple[str, list[str]]:
-    """A worker that has been stopped in the midst of a stack, and its runs: what it trains it trains when it is killed."""
+def caught(sweeps: Sweeps, command: Command, host: str = "") -> tuple[str, list[str]]:
+    """A worker, of a machine of this name, that has been stopped in the midst of a stack, and its runs: it still trains them when it is killed."""
     found: tuple[str, list[str]] = ("", [])
 
     def stopped() -> bool:
         nonlocal found
-        for victim in owners(sweeps, "RUNNING"):
+        for victim in [it for it in owners(sweeps, "RUNNING") if f"host={host}" in it]:
             with suppress(ProcessLookupError):  # one of submitit's ends with its stack
                 os.kill(pid(victim), signal.SIGSTOP)
                 runs = [net for net in sweeps.nets("RUNNING") if sweeps.tag(net, OWNER) == victim]

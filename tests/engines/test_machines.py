@@ -1,0 +1,38 @@
+"""A machine that is gone: a worker whose host has another name than this one."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from bpexp.tracking.owner import OWNER, SILENCE, Owner
+from tests.engines import clusters
+from tests.engines.sweep import RUNS, SWEEP, Numbers, caught, whole
+from tests.sweeps import Sweeps
+
+pytestmark = pytest.mark.soak
+
+
+def test_what_it_trained_is_taken_over_when_it_has_been_silent_for_long(tmp_path: Path, expected: Numbers) -> None:
+    """The rest does not wait for that; nothing is trained from its start again, since the folder of checkpoints is shared."""
+    place = tmp_path / "cluster"
+    place.mkdir()
+    sweeps = Sweeps(tmp_path / "sweeps")
+    with clusters.dask(place, 1) as address, clusters.dask_worker(place, address, 1, host="elsewhere"):
+        command = sweeps.start(*SWEEP, "hydra.launcher.backend=dask", f"hydra.launcher.address={address}")
+        try:
+            victim, cut_off = caught(sweeps, command, "elsewhere")
+            clusters.killed(place, "elsewhere")
+            start = time.monotonic()
+            command.wait_for(lambda: sweeps.finished() == RUNS - len(cut_off))
+            rest = time.monotonic() - start
+            done = command.done(2 * SILENCE)
+            seconds = time.monotonic() - start
+        finally:
+            command.end()
+    print(f"{len(cut_off)} runs of {RUNS} taken over after {seconds:.0f} s, the others done after {rest:.0f}")
+    whole(sweeps, done, expected)
+    owners = [Owner.parse(sweeps.tag(net, OWNER)) for net in cut_off]
+    assert victim not in [str(it) for it in owners]
+    assert "elsewhere" not in [it.host for it in owners if it]
+    assert rest < SILENCE / 2 < SILENCE - 60 < seconds
