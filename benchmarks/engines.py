@@ -9,7 +9,7 @@ from benchmarks.timing import Options, spread
 __all__ = ["ENGINES", "measure", "section"]
 
 TITLE = "Engines"
-SWEEP = ("-m", "bpexp", "-m", "depth=20,50", "seed=range(0,32)", "width=32", "steps=1000", "hydra.launcher.max_runs=8", "hydra.launcher.n_jobs=2")
+SWEEP = ("-m", "bpexp", "-m", "depth=20,50", "seed=range(0,32)", "width=32", "steps=5000", "hydra.launcher.max_runs=8", "hydra.launcher.n_jobs=2")
 ENGINES = {
     "processes, the default": ("hydra.launcher.backend=processes",),
     "loky": ("hydra.launcher.backend=loky",),
