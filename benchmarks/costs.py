@@ -1,6 +1,7 @@
 """What a run of a sweep costs, measured: the numbers of `benchmarks.model`.  As a program, those of some nets: `python -m benchmarks.costs`.
 
-Seconds are the processor's, which other programs on the machine change little, and the least of the repeats.
+Seconds are the processor's, which other programs on the machine change little, and the median of the repeats: the least of each phase would add up to
+a sweep that never was.
 """
 
 import json
@@ -13,12 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.commands import folder, seconds
 from benchmarks.timing import ROOT, environment
 
-__all__ = ["CHECKED", "FEW", "MANY", "NETS", "TINY", "measured"]
+__all__ = ["CHECKED", "FEW", "MANY", "NETS", "SETTLE", "TINY", "measured"]
 
 NETS: dict[str, dict[str, Any]] = {
     "tiny": {"depth": 2, "width": 2, "steps": 1, "data": {"name": "synthetic"}},
@@ -31,8 +33,10 @@ TINY = ("depth=2", "width=2", "steps=1", "data=synthetic")  # the first of them,
 FEW, MANY = 200, 2000  # runs of the sweeps that the costs of a run are found by
 PAGES = (200, 1000)  # runs of the sweeps that are drawn
 CHECKED = (100, 1000, 10_000)  # runs of those that the model is checked by
-REPEATS = {FEW: 3, MANY: 2, 100: 2, 1000: 2, 10_000: 1}
-SIZED = 20  # runs that a database's size is found by
+REPEATS = {FEW: 3, MANY: 3, 100: 3, 1000: 3, 10_000: 1}
+SIZED = 20  # runs of a stack that a database's size is found by
+PAIRS = 3  # of such stacks, with their layers' points and without
+SETTLE = 1.0  # seconds of `bpexp.tracking.backend.Client.claim` in which the store does nothing
 WRITERS = 8
 LONGEST = 4.0  # seconds of a stack, about
 
@@ -90,7 +94,7 @@ def _nets() -> Any:
 
 
 def _sweeps() -> dict[str, Any]:
-    """Of a sweep of few and one of many tiny runs: what each phase took, and how large its files are; the least of the repeats."""
+    """Of a sweep of few and one of many tiny runs: what each phase took, and how large its files are."""
     found: dict[str, Any] = {}
     for runs in (FEW, MANY):
         repeats = []
@@ -100,7 +104,7 @@ def _sweeps() -> dict[str, Any]:
                 seconds(["-m", "benchmarks.phases", str(told), "-m", *TINY, f"seed=range({runs})"], cwd)
                 repeats.append(_flat(json.loads(told.read_text())))
                 sizes = _sizes(cwd)
-        found[str(runs)] = {key: min(each[key] for each in repeats) for key in repeats[0]} | sizes
+        found[str(runs)] = {key: median(each[key] for each in repeats) for key in repeats[0]} | sizes
         print(runs, found[str(runs)], flush=True)
     return found
 
@@ -134,7 +138,7 @@ def _pages() -> dict[str, int]:
 
 
 def _check() -> dict[str, Any]:
-    """Wall and processor seconds of whole commands, each in an empty folder; the least of the repeats."""
+    """Wall and processor seconds of whole commands, each in an empty folder."""
     found = {}
     for runs in CHECKED:
         walls: list[float] = []
@@ -142,7 +146,7 @@ def _check() -> dict[str, Any]:
         for _ in range(REPEATS[runs]):
             with folder() as cwd, _processor(works):
                 walls.append(seconds(["-m", "bpexp", "-m", *TINY, f"seed=range({runs})"], cwd))
-        found[str(runs)] = {"wall": min(walls), "work": min(works)}
+        found[str(runs)] = {"wall": median(walls), "work": median(works)}
         print(runs, found[str(runs)], flush=True)
     return found
 
@@ -167,7 +171,7 @@ def _stores() -> dict[str, Any]:
 
 
 def _bytes() -> dict[str, Any]:
-    """Of the databases: bytes and seconds of a run without its layers' points, and bytes of a point."""
+    """Of the databases: bytes and seconds of a run without its points, and bytes of a point."""
     from tests.postgres import PASSWORD, postgres
 
     with folder() as base, postgres() as server:
@@ -198,30 +202,40 @@ class Timed:
 
 
 def _size(uri: str) -> dict[str, float]:
-    """From two kinds of runs: with all of their layers' points and with none."""
+    """The lines through stacks that send all of their layers' points and stacks that send none: neither a run nor a point takes less than nothing."""
+    from scipy.optimize import nnls
+
     from benchmarks.tracking import CONFIG
     from bpexp.config import TrackingConfig
-    from bpexp.experiment import prepare, train
-    from bpexp.tracking.sink import MlflowSink
     from bpexp.tracking.store import connect
 
-    store, records = connect(uri, "sizes"), train(CONFIG)
+    store = connect(uri, "sizes")
     timed: Any = Timed(store.backend)
-    store, before = replace(store, backend=timed), _database(uri)
-    rows: list[tuple[float, float, float]] = []  # of each kind: points, bytes and seconds of a run
-    for config in (replace(CONFIG, tracking=TrackingConfig(layers=[])), CONFIG):
-        run, points, times = prepare(config), 0, []
-        for _ in range(SIZED):
-            sink = MlflowSink(store)
-            sink.open(run)
-            sink.update(records)
-            sink.close(records, 0.0)
-            points += sink.points
-            times.append(timed.taken())
-        rows.append((points / SIZED, (_database(uri) - before) / SIZED, min(times)))
+    kinds = [replace(CONFIG, tracking=TrackingConfig(layers=[])), CONFIG] * PAIRS
+    store, settle = replace(store, backend=timed), 0.0 if uri.startswith("sqlite") else SETTLE
+    rows = []  # points, bytes and seconds of a run
+    for number, config in enumerate(kinds):
         before = _database(uri)
-    (few, *bare), (many, *full) = rows
-    return {"point": (full[0] - bare[0]) / (many - few), "run": bare[0], "seconds": bare[1]}
+        points = _stored(store, [replace(config, seed=number * SIZED + its) for its in range(SIZED)])
+        rows.append((points / SIZED, (_database(uri) - before) / SIZED, (timed.taken() - settle) / SIZED))
+    counts, *measured = zip(*rows, strict=True)
+    (run, point), (least, _) = (nnls([[1.0, count] for count in counts], column)[0] for column in measured)
+    return {"point": float(point), "run": float(run), "seconds": float(least)}
+
+
+def _stored(store: Any, configs: Sequence[Any]) -> int:
+    """Points of a stack that is claimed and stored; none is trained."""
+    from bpexp.experiment import prepare, train
+    from bpexp.tracking.sink import MlflowSink, new_run
+
+    runs, records, points = [prepare(config) for config in configs], train(configs[0]), 0
+    for run, held in zip(runs, store.backend.claim([new_run(run, store.experiment_id, 0) for run in runs]), strict=True):
+        sink = MlflowSink(store)
+        sink.take(run.config, held)
+        sink.update(records)
+        sink.close(records, 0.0)
+        points += sink.points
+    return points
 
 
 def _database(uri: str) -> int:

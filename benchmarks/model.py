@@ -20,7 +20,7 @@ class Net:
     """What a run of some net asks for."""
 
     seconds: float  # of a core, to train it
-    points: float  # of its layers, that go to the store
+    points: float  # that go to the store
     bytes: float  # of its artifacts
     files: float
     stack: int = 1  # runs that train, and are claimed, together
@@ -31,8 +31,8 @@ class Store:
     """What a store takes, all its writers together."""
 
     points: float  # a second
-    seconds: float  # of the store, that a run takes besides its layers' points: claim, parameters, curves, its end
-    run_bytes: float  # of the database, of a run without its layers' points
+    seconds: float  # of the store, that a run takes besides its points: claim, parameters, its end
+    run_bytes: float  # of the database, of a run without its points
     point_bytes: float
     settle: float = 0.0  # s that a claim of a stack waits, while the store does nothing
 

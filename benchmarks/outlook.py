@@ -15,10 +15,9 @@ RUNS, CORES = (10**4, 10**6, 10**8), (2, 64, 1024)
 NET = "deep"  # of the outlook
 STORES = ("SQLite", "server on PostgreSQL")  # of the outlook
 BYTES = {"SQLite": "SQLite", "PostgreSQL": "PostgreSQL", "server on SQLite": "SQLite", "server on PostgreSQL": "PostgreSQL"}
-SETTLE = 1.0  # seconds of `bpexp.tracking.backend.Client.claim` in which the store does nothing
 MEMORY, ALONE = 4e9, 600.0  # bytes that a main process may take, and seconds for which nothing may train
 DATABASE, FILES, WAIT = 100e9, 1e7, 3600.0  # bytes, files and seconds from which on one would rather not
-QUIET = 3.0  # the load of a machine of two cores that measures, and nothing else
+QUIET, QUIET_STORES = 3.0, float(costs.WRITERS)  # the load of a machine of two cores that measures, and nothing else
 MACHINE = 2  # cores of the one that is measured on
 
 PARTS = "several sweeps, each with a part of the grid"
@@ -64,14 +63,14 @@ def net_of(kept: Kept, name: str, *, layers: bool = True, checkpoint: bool = Tru
     """As it trains in a stack; `layers`: whether its layers' norms go to the store; `checkpoint`: whether its weights are kept."""
     it = kept["nets"]["found"][name]
     lost = 0 if checkpoint else it["checkpoint"]
-    return Net(it["stacked"], it["points"] - it["bare points"] if layers else 0, it["bytes"] - lost, it["files"] - (not checkpoint), it["stack"])
+    return Net(it["stacked"], it["points" if layers else "bare points"], it["bytes"] - lost, it["files"] - (not checkpoint), it["stack"])
 
 
 def store_of(kept: Kept, name: str) -> Store:
-    """Its pace is that of several writers together; what a run takes besides its layers' points is that of its database."""
+    """Its pace is that of several writers together; what a run takes besides its points is that of its database."""
     it = kept["bytes"]["found"][BYTES[name]]
     rate = median(row["rate"] for row in kept["stores"]["found"][f"{name}, {costs.WRITERS}"])
-    return Store(rate, it["seconds"], it["run"], it["point"], 0.0 if name == "SQLite" else SETTLE)
+    return Store(rate, it["seconds"], it["run"], it["point"], 0.0 if name == "SQLite" else costs.SETTLE)
 
 
 # ---------------------------------------------------------------------------------------------- words
@@ -123,7 +122,7 @@ def measured_on(kept: Kept) -> str:
 
 def crowded(kept: Kept) -> str:
     """A warning, where there is cause for one."""
-    parts = [part for part, it in kept.items() if float(it["on"]["load"]) > QUIET]
+    parts = [part for part, it in kept.items() if float(it["on"]["load"]) > (QUIET_STORES if part == "stores" else QUIET)]
     if not parts:
         return "Measured on a machine that did nothing else."
     told = f"**Measured on a machine that was busy with other work** ({', '.join(parts)})"
@@ -175,7 +174,7 @@ def stores(kept: Kept) -> str:
             both = (predict(1, 1, net_of(kept, net, layers=layers), store, each).saturation for layers in (True, False))
             cells.append(" / ".join(rounded(cores) for cores in both))
         lines.append([name, *cells])
-    head = ["store", "points a second, 1 writer", f"{costs.WRITERS} writers", "of the store, a run without its layers' points"]
+    head = ["store", "points a second, 1 writer", f"{costs.WRITERS} writers", "of the store, a run without its points"]
     return table([*head, *(f"saturated by cores, {net}" for net in ("narrow", "default", "deep"))], lines)
 
 
