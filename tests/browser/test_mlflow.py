@@ -15,7 +15,7 @@ from mlflow.entities import Run
 
 from tests.bad_input.commands import attempt
 from tests.cli import environment, inside
-from tests.security.test_ui import free_port
+from tests.served import free_port
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page

@@ -9,8 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.cli import environment
-from tests.security.test_ui import free_port
-from tests.served import wait_until
+from tests.served import free_port, wait_until
 
 __all__ = ["dask", "dask_worker", "killed", "process", "ray"]
 

@@ -8,11 +8,18 @@ from bpexp.tracking.owner import OWNER, Owner
 from tests.served import wait_until
 from tests.sweeps import Command, Done, Sweeps, alive
 
-__all__ = ["RUNS", "SWEEP", "Numbers", "begun", "caught", "numbers", "owners", "pid", "run", "whole"]
+__all__ = ["ENGINES", "RUNS", "SWEEP", "Numbers", "begun", "caught", "numbers", "owners", "pid", "run", "whole"]
 
 NET = ("width=8", "batch_size=8", "steps=400", "probe_points=4", "optimizer=momentum", "lr=0.1", "data=synthetic", "tracking.checkpoint_seconds=0.05")
-SWEEP = ("-m", "depth=3,4", "seed=range(0,32)", *NET, "hydra.launcher.max_runs=8", "hydra.launcher.n_jobs=2")  # 8 stacks
-RUNS = 64
+SWEEP = ("-m", "depth=3,4", "seed=range(0,32)", *NET, "hydra.launcher.max_runs=16", "hydra.launcher.n_jobs=2")
+RUNS, STACKS = 64, 4
+ENGINES = {
+    "processes": (),
+    "loky": ("hydra.launcher.backend=loky",),
+    "dask": ("hydra.launcher.backend=dask",),
+    "ray": ("hydra.launcher.backend=ray",),
+    "submitit": ("hydra.launcher.backend=submitit", "hydra.launcher.submitit.cluster=local"),
+}
 Numbers = dict[str, object]
 
 
@@ -39,7 +46,7 @@ def begun(sweeps: Sweeps, command: Command) -> list[str]:
 
     def under_way() -> bool:
         training[:] = owners(sweeps, "RUNNING")
-        return sweeps.finished() >= RUNS // 8 and bool(sweeps.checkpoints() and training)
+        return sweeps.finished() >= RUNS // STACKS and bool(sweeps.checkpoints() and training)
 
     command.wait_for(under_way)
     return training

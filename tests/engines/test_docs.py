@@ -11,8 +11,7 @@ from tests.cli import command
 from tests.docs.fences import Command, commands
 from tests.docs.test_commands import SMALL, look_at_pip
 from tests.engines.clusters import process
-from tests.security.test_ui import free_port
-from tests.served import wait_until
+from tests.served import free_port, wait_until
 from tests.sweeps import empty_store
 
 pytestmark = pytest.mark.engines

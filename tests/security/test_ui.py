@@ -16,14 +16,9 @@ import pytest
 from bpexp.tracking.store import Store
 from bpexp.ui import main
 from tests.cli import environment
+from tests.served import free_port
 
 SECONDS = 90  # for a server to start
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def status(port: int, host: str) -> int:
