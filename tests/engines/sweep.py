@@ -10,7 +10,9 @@ from tests.sweeps import Command, Done, Sweeps, alive
 
 __all__ = ["ENGINES", "RUNS", "SWEEP", "Numbers", "begun", "caught", "numbers", "owners", "pid", "run", "whole"]
 
-NET = ("width=8", "batch_size=8", "steps=400", "probe_points=4", "optimizer=momentum", "lr=0.1", "data=synthetic", "tracking.checkpoint_seconds=0.05")
+NET = (
+    "width=8", "batch_size=8", "steps=5000", "probe_points=4", "optimizer=momentum", "lr=0.1", "data=synthetic", "tracking.checkpoint_seconds=0.05",
+)  # fmt: skip
 SWEEP = ("-m", "depth=3,4", "seed=range(0,32)", *NET, "hydra.launcher.max_runs=16", "hydra.launcher.n_jobs=2")
 RUNS, STACKS = 64, 4
 ENGINES = {
@@ -68,8 +70,7 @@ def caught(sweeps: Sweeps, command: Command, host: str = "") -> tuple[str, list[
                 os.kill(pid(victim), signal.SIGCONT)  # it had come to the end of its stack meanwhile
         return False
 
-    begun(sweeps, command)
-    command.wait_for(stopped)
+    command.wait_for(lambda: sweeps.checkpoints() and stopped())
     return found
 
 
