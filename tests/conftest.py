@@ -12,6 +12,8 @@ from bpexp.tracking.store import Store, connect, resolve
 from tests.proxy import Proxy
 from tests.served import Server, serving
 
+pytest.register_assert_rewrite("tests.sweeps", "tests.engines.sweep")  # so that what they find wrong is told as in a test
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

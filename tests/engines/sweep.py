@@ -85,8 +85,8 @@ def run(sweeps: Sweeps, *words: str) -> Done:
     return done
 
 
-def whole(sweeps: Sweeps, done: Done, expected: Numbers) -> None:
-    """The sweep has the numbers that it ought to have, each once, and left nothing else."""
-    assert (done.code, done.err) == (0, "")
+def whole(sweeps: Sweeps, done: Done, expected: Numbers, told: str = "") -> None:
+    """The sweep has the numbers that it ought to have, each once, and left nothing else; `told`: on standard error."""
+    assert (done.code, done.err) == (0, told)
     assert sweeps.numbers(sweeps.parents()[-1]) == expected
     assert (sweeps.finished(), sweeps.twice(), sweeps.checkpoints()) == (RUNS, [], [])

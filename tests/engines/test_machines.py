@@ -31,7 +31,7 @@ def test_what_it_trained_is_taken_over_when_it_has_been_silent_for_long(tmp_path
         finally:
             command.end()
     print(f"{len(cut_off)} runs of {RUNS} taken over after {seconds:.0f} s, the others done after {rest:.0f}")
-    whole(sweeps, done, expected)
+    whole(sweeps, done, expected, f"bpexp: {len(cut_off)} of the runs are trained by other processes: waiting for them\n")
     owners = [Owner.parse(sweeps.tag(net, OWNER)) for net in cut_off]
     assert victim not in [str(it) for it in owners]
     assert "elsewhere" not in [it.host for it in owners if it]

@@ -25,6 +25,7 @@ __all__ = ["Engine"]
 SECONDS = 10.0  # for a scheduler to answer
 CLOSING = 5.0  # seconds for it, and for what was started here, to end
 OWN = {"distributed.scheduler.allowed-failures": 0}  # of the workers that take a stack: `bpexp.sweep.strikes` counts, with an eye on checkpoints
+NO_PAGE = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}  # it serves something all the same: at a port that no other cluster has
 
 
 class Engine:
@@ -41,7 +42,12 @@ class Engine:
         if settings.address is None:
             with dask.config.set(OWN):
                 self.cluster = LocalCluster(
-                    n_workers=processes, threads_per_worker=1, host="127.0.0.1", memory_limit=0, dashboard_address=None, silence_logs=logging.CRITICAL
+                    n_workers=processes,
+                    threads_per_worker=1,
+                    host="127.0.0.1",
+                    memory_limit=0,
+                    silence_logs=logging.CRITICAL,
+                    scheduler_kwargs=NO_PAGE,
                 )
         try:
             self.client = Client(self.cluster or settings.address, timeout=SECONDS, set_as_default=False)
