@@ -1,19 +1,20 @@
-"""A machine that is gone: a worker whose host has another name than this one."""
+"""A machine that is gone: that of a worker, which has another name than this one, or that of Ray's head; both take minutes to be noticed."""
 
 import time
 from pathlib import Path
 
 import pytest
 
-from bpexp.tracking.owner import OWNER, SILENCE, Owner
+from bpexp.tracking.owner import OWNER, SILENCE, Owner, alive
 from tests.engines import clusters
-from tests.engines.sweep import RUNS, SWEEP, Numbers, caught, whole
+from tests.engines.sweep import RUNS, STACKS, SWEEP, Numbers, begun, caught, owners, whole
+from tests.served import wait_until
 from tests.sweeps import Sweeps
 
 pytestmark = pytest.mark.soak
 
 
-def test_what_it_trained_is_taken_over_when_it_has_been_silent_for_long(tmp_path: Path, expected: Numbers) -> None:
+def test_what_a_worker_trained_is_taken_over_when_it_has_been_silent_for_long(tmp_path: Path, expected: Numbers) -> None:
     """The rest does not wait for that; nothing is trained from its start again, since the folder of checkpoints is shared."""
     place = tmp_path / "cluster"
     place.mkdir()
@@ -36,3 +37,26 @@ def test_what_it_trained_is_taken_over_when_it_has_been_silent_for_long(tmp_path
     assert victim not in [str(it) for it in owners]
     assert "elsewhere" not in [it.host for it in owners if it]
     assert rest < SILENCE / 2 < SILENCE - 60 < seconds
+
+
+def test_the_head_of_ray(tmp_path: Path, expected: Numbers) -> None:
+    """After a minute Ray ends the process of the command, in its own words; the same words go on without it."""
+    place = tmp_path / "cluster"
+    place.mkdir()
+    sweeps = Sweeps(tmp_path / "sweeps")
+    with clusters.ray(place, 2) as address:
+        command = sweeps.start(*SWEEP, "hydra.launcher.backend=ray", f"hydra.launcher.address={address}")
+        try:
+            begun(sweeps, command)
+            clusters.killed(place, "head")
+            done = command.done()
+        finally:
+            command.end()
+    assert done.code == 1
+    assert "Failed to connect to GCS" in done.err
+    wait_until(lambda: not any(alive(owner, None) for owner in owners(sweeps, "RUNNING")))
+    before = sweeps.finished()
+    assert RUNS // STACKS <= before < RUNS
+    done = sweeps.run(*SWEEP)
+    assert f"resumed: {before} of {RUNS} runs" in done.out
+    whole(sweeps, done, expected)
