@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from threading import Timer
 from typing import ClassVar
 
 import numpy as np
@@ -105,6 +106,30 @@ def test_a_suspect_is_tried_alone_where_all_die_together(where: Where) -> None:
     assert [number for number, outcome in outcomes.items() if outcome.failure] == [1]
     assert alone == [0] * len(alone)
     assert alone
+
+
+def test_a_worker_that_comes_is_given_what_waits(where: Where) -> None:
+    """While the others are still busy: here one that is done when the new one has begun."""
+
+    class Growing(Engine):
+        def submit(self, task: Task, jobs: Sequence[Job], where: Where) -> "Future[list[Outcome]]":
+            future = super().submit(task, jobs, where)
+            if len(self.taken) > 1:
+                first.set_result(outcomes[0])
+                return future
+            outcomes.append(future.result())
+            for timer in timers:
+                timer.start()
+            return first
+
+    first: Future[list[Outcome]] = Future()
+    outcomes: list[list[Outcome]] = []
+    engine = Growing([], together=False, count=1)
+    timers = [Timer(0.2, lambda: setattr(engine, "count", 2)), Timer(30, lambda: first.set_exception(TimeoutError()))]
+    try:
+        assert {outcome.failure for outcome in ended(engine, [1, 1], where).values()} == {""}
+    finally:
+        timers[1].cancel()
 
 
 def test_what_a_worker_can_t_do_fails_and_is_not_tried_again(where: Where) -> None:

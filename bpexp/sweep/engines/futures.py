@@ -1,6 +1,5 @@
 """Stacks trained by an engine that gives futures of them."""
 
-import logging
 from asyncio import CancelledError
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +13,7 @@ from bpexp.sweep.strikes import Begin, Stack, struck
 
 __all__ = ["Elsewhere", "Engine"]
 
-log = logging.getLogger(__name__)
+GLANCE_SECONDS = 1.0  # between two looks for a worker that has come, or come back, while stacks wait for one
 
 
 class Engine(Protocol):
@@ -65,7 +64,7 @@ class Elsewhere:
                 for job in stack.jobs:
                     begin(job)
                 self.under_way[self._submitted(task, stack, where)] = stack
-            for future in wait(self.under_way, return_when=FIRST_COMPLETED).done:
+            for future in wait(self.under_way, GLANCE_SECONDS if queue else None, FIRST_COMPLETED).done:
                 yield self._ended(future, self.under_way.pop(future), queue, where)
 
     def _submitted(self, task: Task, stack: Stack, where: Where) -> "Future[list[Outcome]]":
