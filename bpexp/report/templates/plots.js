@@ -67,7 +67,7 @@ const plots = (() => {
     }
     place.replaceChildren();
     const size = {width: place.clientWidth, height: place.clientHeight};
-    const fixed = {legend: {show: false}, cursor: {focus: {prox: 24}, y: false, points: {size: 6}}, focus: {alpha: 0.4}, padding: [8, 12, 0, 0]};
+    const fixed = {legend: {show: false}, cursor: {focus: {prox: 24}, y: false, points: {size: 6}}, focus: {alpha: 0.4}, padding: [8, 28, 0, 0]};
     return new uPlot({...size, ...fixed, ...options}, columns, place);
   };
 
