@@ -124,6 +124,7 @@ def connect(uri: str, experiment: str) -> Store:
     try:
         with _lock(uri, path), hastily():
             if path is not None and not path.exists():
+                _clear(path)
                 _create(path)
             client = MlflowClient(uri)
             return Store(client, uri, _experiment(client, experiment), Database.of(client) or Client(client))
@@ -157,10 +158,20 @@ def sqlite_file(uri: str) -> Path | None:
     return Path(unquote(uri.removeprefix(SQLITE))) if uri.startswith(SQLITE) else None
 
 
+def _unfinished(database: Path) -> Path:
+    return database.with_name(f".{database.name}.unfinished")
+
+
+def _clear(database: Path) -> None:
+    """What is left of a database whose making was cut off: a journal beside another file of its name would be taken for that one's."""
+    unfinished = _unfinished(database)
+    for left in (unfinished, *(unfinished.with_name(f"{unfinished.name}-{kind}") for kind in ("journal", "wal", "shm"))):
+        left.unlink(missing_ok=True)
+
+
 def _create(database: Path) -> None:
     """MLflow makes a database in many steps, and can't open one that was left half-way: it gets its name when it is whole."""
-    unfinished = database.with_name(f".{database.name}.unfinished")
-    unfinished.unlink(missing_ok=True)
+    unfinished = _unfinished(database)
     MlflowClient(f"{SQLITE}{unfinished}").search_experiments(max_results=1)
     unfinished.replace(database)
 
