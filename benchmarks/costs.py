@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks.commands import folder, seconds
 from benchmarks.timing import ROOT, environment
 
-__all__ = ["CHECKED", "FEW", "MANY", "NETS", "SETTLE", "TINY", "measured"]
+__all__ = ["CHECKED", "FEW", "MANY", "NETS", "TINY", "measured"]
 
 NETS: dict[str, dict[str, Any]] = {
     "tiny": {"depth": 2, "width": 2, "steps": 1, "data": {"name": "synthetic"}},
@@ -36,7 +36,6 @@ CHECKED = (100, 1000, 10_000)  # runs of those that the model is checked by
 REPEATS = {FEW: 3, MANY: 3, 100: 3, 1000: 3, 10_000: 1}
 SIZED = 20  # runs of a stack that a database's size is found by
 PAIRS = 3  # of such stacks, with their layers' points and without
-SETTLE = 1.0  # seconds of `bpexp.tracking.backend.Client.claim` in which the store does nothing
 WRITERS = 8
 LONGEST = 4.0  # seconds of a stack, about
 
@@ -207,28 +206,30 @@ def _size(uri: str) -> dict[str, float]:
 
     from benchmarks.tracking import CONFIG
     from bpexp.config import TrackingConfig
+    from bpexp.experiment import train
+    from bpexp.tracking.backend import SETTLE
     from bpexp.tracking.store import connect
 
-    store = connect(uri, "sizes")
+    store, records = connect(uri, "sizes"), train(CONFIG)
     timed: Any = Timed(store.backend)
     kinds = [replace(CONFIG, tracking=TrackingConfig(layers=[])), CONFIG] * PAIRS
     store, settle = replace(store, backend=timed), 0.0 if uri.startswith("sqlite") else SETTLE
     rows = []  # points, bytes and seconds of a run
     for number, config in enumerate(kinds):
         before = _database(uri)
-        points = _stored(store, [replace(config, seed=number * SIZED + its) for its in range(SIZED)])
+        points = _stored(store, [replace(config, seed=number * SIZED + its) for its in range(SIZED)], records)
         rows.append((points / SIZED, (_database(uri) - before) / SIZED, (timed.taken() - settle) / SIZED))
     counts, *measured = zip(*rows, strict=True)
     (run, point), (least, _) = (nnls([[1.0, count] for count in counts], column)[0] for column in measured)
     return {"point": float(point), "run": float(run), "seconds": float(least)}
 
 
-def _stored(store: Any, configs: Sequence[Any]) -> int:
-    """Points of a stack that is claimed and stored; none is trained."""
-    from bpexp.experiment import prepare, train
+def _stored(store: Any, configs: Sequence[Any], records: Any) -> int:
+    """Points of a stack that is claimed and stored as if each of its runs had left these records."""
+    from bpexp.experiment import prepare
     from bpexp.tracking.sink import MlflowSink, new_run
 
-    runs, records, points = [prepare(config) for config in configs], train(configs[0]), 0
+    runs, points = [prepare(config) for config in configs], 0
     for run, held in zip(runs, store.backend.claim([new_run(run, store.experiment_id, 0) for run in runs]), strict=True):
         sink = MlflowSink(store)
         sink.take(run.config, held)

@@ -17,7 +17,7 @@ STORES = ("SQLite", "server on PostgreSQL")  # of the outlook
 BYTES = {"SQLite": "SQLite", "PostgreSQL": "PostgreSQL", "server on SQLite": "SQLite", "server on PostgreSQL": "PostgreSQL"}
 MEMORY, ALONE = 4e9, 600.0  # bytes that a main process may take, and seconds for which nothing may train
 DATABASE, FILES, WAIT = 100e9, 1e7, 3600.0  # bytes, files and seconds from which on one would rather not
-QUIET, QUIET_STORES = 3.0, float(costs.WRITERS)  # the load of a machine of two cores that measures, and nothing else
+QUIET = dict.fromkeys(costs.measured, 3.0) | {"stores": float(costs.WRITERS)}  # the load of a machine of two cores that measures, and nothing else
 MACHINE = 2  # cores of the one that is measured on
 
 PARTS = "several sweeps, each with a part of the grid"
@@ -68,9 +68,11 @@ def net_of(kept: Kept, name: str, *, layers: bool = True, checkpoint: bool = Tru
 
 def store_of(kept: Kept, name: str) -> Store:
     """Its pace is that of several writers together; what a run takes besides its points is that of its database."""
+    from bpexp.tracking.backend import SETTLE  # of a claim, in which the store does nothing
+
     it = kept["bytes"]["found"][BYTES[name]]
     rate = median(row["rate"] for row in kept["stores"]["found"][f"{name}, {costs.WRITERS}"])
-    return Store(rate, it["seconds"], it["run"], it["point"], 0.0 if name == "SQLite" else costs.SETTLE)
+    return Store(rate, it["seconds"], it["run"], it["point"], 0.0 if name == "SQLite" else SETTLE)
 
 
 # ---------------------------------------------------------------------------------------------- words
@@ -122,7 +124,7 @@ def measured_on(kept: Kept) -> str:
 
 def crowded(kept: Kept) -> str:
     """A warning, where there is cause for one."""
-    parts = [part for part, it in kept.items() if float(it["on"]["load"]) > (QUIET_STORES if part == "stores" else QUIET)]
+    parts = [part for part, it in kept.items() if float(it["on"]["load"]) > QUIET[part]]
     if not parts:
         return "Measured on a machine that did nothing else."
     told = f"**Measured on a machine that was busy with other work** ({', '.join(parts)})"

@@ -16,6 +16,7 @@ from functools import cache, partial
 from glob import glob
 from itertools import count
 from pathlib import Path
+from typing import Self
 
 from mlflow import MlflowClient
 
@@ -74,6 +75,12 @@ class Command:
         start = time.monotonic()
         (os.killpg if to_all else os.kill)(self.pid, number)
         return self.done(), time.monotonic() - start
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
 
     def end(self) -> None:
         """Whatever is left of it and of its workers."""
@@ -150,12 +157,9 @@ class Tracked:
 
     def run(self, *words: str, room: int | None = None) -> Done:
         """A command to its end; nothing of it is left."""
-        command = self.start(*words, room=room)
-        try:
+        with self.start(*words, room=room) as command:
             done = command.done()
             assert alive(command.pid) == []
-        finally:
-            command.end()
         assert "Traceback" not in done.out + done.err, done
         return done
 

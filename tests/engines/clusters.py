@@ -21,18 +21,19 @@ RENAMED = ("unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"')  # befo
 def dask(folder: Path, workers: int) -> Iterator[str]:
     port = free_port()
     address = f"tcp://127.0.0.1:{port}"
-    with (
-        process(folder, "scheduler", "dask", "scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"),
-        dask_worker(folder, address, workers),
-    ):
-        yield address
+    words = ["--host", "127.0.0.1", "--port", str(port), "--no-dashboard"]
+    with process(folder, "scheduler", "dask", "scheduler", *words) as told:
+        wait_until(lambda: "Scheduler at" in told.read_text())
+        with dask_worker(folder, address, workers):
+            yield address
 
 
 @contextmanager
 def dask_worker(folder: Path, address: str, count: int, host: str = "") -> Iterator[None]:
     """`host`: the name of the machine that these workers are to be on."""
     words = [address, "--nthreads", "1", "--nworkers", str(count), "--no-dashboard"]
-    with process(folder, host or "worker", "dask", "worker", *words, host=host):
+    with process(folder, host or "worker", "dask", "worker", *words, host=host) as told:
+        wait_until(lambda: told.read_text().count("Registered to") == count)
         yield
 
 
@@ -53,6 +54,7 @@ def killed(folder: Path, name: str) -> None:
 @contextmanager
 def process(folder: Path, name: str, command: str, *words: str, host: str = "") -> Iterator[Path]:
     """A command of this environment in a session of its own, and the file of what it prints."""
+    folder.mkdir(exist_ok=True)
     told = folder / f"{name}.txt"
     with told.open("w") as file:
         line: Sequence[str] = [*((*RENAMED, host) if host else ()), str(SCRIPTS / command), *words]

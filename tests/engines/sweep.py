@@ -76,12 +76,9 @@ def caught(sweeps: Sweeps, command: Command, host: str = "") -> tuple[str, list[
 
 def run(sweeps: Sweeps, *words: str) -> Done:
     """A command to its end, soon after which nothing of it is left."""
-    command = sweeps.start(*words)
-    try:
+    with sweeps.start(*words) as command:
         done = command.done()
         wait_until(lambda: alive(command.pid) == [])
-    finally:
-        command.end()
     return done
 
 

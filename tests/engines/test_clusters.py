@@ -22,34 +22,28 @@ CLUSTERS: dict[str, Cluster] = {"dask": clusters.dask, "ray": clusters.ray}
 
 @pytest.mark.parametrize("name", CLUSTERS)
 def test_a_cluster_that_loses_a_worker(tmp_path: Path, name: str, expected: Numbers) -> None:
-    place = tmp_path / "cluster"
-    place.mkdir()
-    sweeps = Sweeps(tmp_path / "sweeps")
-    with CLUSTERS[name](place, 2) as address:
-        command = sweeps.start(*SWEEP, f"hydra.launcher.backend={name}", f"hydra.launcher.address={address}")
-        try:
-            victim, cut_off = caught(sweeps, command)
-            os.kill(pid(victim), signal.SIGKILL)
-            done = command.done()
-        finally:
-            command.end()
+    place, sweeps = tmp_path / "cluster", Sweeps(tmp_path / "sweeps")
+    with (
+        CLUSTERS[name](place, 2) as address,
+        sweeps.start(*SWEEP, f"hydra.launcher.backend={name}", f"hydra.launcher.address={address}") as command,
+    ):
+        victim, cut_off = caught(sweeps, command)
+        os.kill(pid(victim), signal.SIGKILL)
+        done = command.done()
     whole(sweeps, done, expected)
     assert victim not in [sweeps.tag(net, OWNER) for net in cut_off]
 
 
 def test_a_scheduler_that_is_gone(tmp_path: Path, expected: Numbers) -> None:
     """What was under way has failed, in a line each, and the same words go on without it."""
-    place = tmp_path / "cluster"
-    place.mkdir()
-    sweeps = Sweeps(tmp_path / "sweeps")
-    with clusters.dask(place, 2) as address:
-        command = sweeps.start(*SWEEP, "hydra.launcher.backend=dask", f"hydra.launcher.address={address}")
-        try:
-            begun(sweeps, command)
-            clusters.killed(place, "scheduler")
-            done = command.done()
-        finally:
-            command.end()
+    place, sweeps = tmp_path / "cluster", Sweeps(tmp_path / "sweeps")
+    with (
+        clusters.dask(place, 2) as address,
+        sweeps.start(*SWEEP, "hydra.launcher.backend=dask", f"hydra.launcher.address={address}") as command,
+    ):
+        begun(sweeps, command)
+        clusters.killed(place, "scheduler")
+        done = command.done()
     assert done.code == 1
     assert [line for line in done.err.splitlines() if not line.startswith("bpexp: failed: ")] == []
     wait_until(lambda: not sweeps.nets("RUNNING"))

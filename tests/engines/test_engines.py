@@ -28,13 +28,10 @@ def test_the_numbers_are_the_same(tmp_path: Path, engine: str, expected: Numbers
 def test_a_killed_worker_s_stack_is_trained_by_another(tmp_path: Path, engine: str, expected: Numbers) -> None:
     sweeps = Sweeps(tmp_path)
     start = time.monotonic()
-    command = sweeps.start(*SWEEP, *ENGINES[engine])
-    try:
+    with sweeps.start(*SWEEP, *ENGINES[engine]) as command:
         victim, cut_off = caught(sweeps, command)
         os.kill(pid(victim), signal.SIGKILL)
         done = command.done()
-    finally:
-        command.end()
     print(f"{engine}: {time.monotonic() - start:.1f} s")
     whole(sweeps, done, expected)
     assert victim not in [sweeps.tag(net, OWNER) for net in cut_off]

@@ -15,43 +15,38 @@ pytestmark = pytest.mark.soak
 
 
 def test_what_a_worker_trained_is_taken_over_when_it_has_been_silent_for_long(tmp_path: Path, expected: Numbers) -> None:
-    """The rest does not wait for that; nothing is trained from its start again, since the folder of checkpoints is shared."""
-    place = tmp_path / "cluster"
-    place.mkdir()
-    sweeps = Sweeps(tmp_path / "sweeps")
-    with clusters.dask(place, 1) as address, clusters.dask_worker(place, address, 1, host="elsewhere"):
-        command = sweeps.start(*SWEEP, "hydra.launcher.backend=dask", f"hydra.launcher.address={address}")
-        try:
-            victim, cut_off = caught(sweeps, command, "elsewhere")
-            clusters.killed(place, "elsewhere")
-            start = time.monotonic()
-            command.wait_for(lambda: sweeps.finished() == RUNS - len(cut_off))
-            rest = time.monotonic() - start
-            done = command.done(2 * SILENCE)
-            seconds = time.monotonic() - start
-        finally:
-            command.end()
+    """The rest does not wait for that."""
+    place, sweeps = tmp_path / "cluster", Sweeps(tmp_path / "sweeps")
+    with (
+        clusters.dask(place, 1) as address,
+        clusters.dask_worker(place, address, 1, host="elsewhere"),
+        sweeps.start(*SWEEP, "hydra.launcher.backend=dask", f"hydra.launcher.address={address}") as command,
+    ):
+        victim, cut_off = caught(sweeps, command, "elsewhere")
+        clusters.killed(place, "elsewhere")
+        start = time.monotonic()
+        command.wait_for(lambda: sweeps.finished() == RUNS - len(cut_off))
+        rest = time.monotonic() - start
+        done = command.done(2 * SILENCE)
+        seconds = time.monotonic() - start
     print(f"{len(cut_off)} runs of {RUNS} taken over after {seconds:.0f} s, the others done after {rest:.0f}")
     whole(sweeps, done, expected, f"bpexp: {len(cut_off)} of the runs are trained by other processes: waiting for them\n")
-    owners = [Owner.parse(sweeps.tag(net, OWNER)) for net in cut_off]
-    assert victim not in [str(it) for it in owners]
-    assert "elsewhere" not in [it.host for it in owners if it]
+    trained = [Owner.parse(sweeps.tag(net, OWNER)) for net in cut_off]
+    assert victim not in [str(it) for it in trained]
+    assert "elsewhere" not in [it.host for it in trained if it]
     assert rest < SILENCE / 2 < SILENCE - 60 < seconds
 
 
 def test_the_head_of_ray(tmp_path: Path, expected: Numbers) -> None:
     """After a minute Ray ends the process of the command, in its own words; the same words go on without it."""
-    place = tmp_path / "cluster"
-    place.mkdir()
-    sweeps = Sweeps(tmp_path / "sweeps")
-    with clusters.ray(place, 2) as address:
-        command = sweeps.start(*SWEEP, "hydra.launcher.backend=ray", f"hydra.launcher.address={address}")
-        try:
-            begun(sweeps, command)
-            clusters.killed(place, "head")
-            done = command.done()
-        finally:
-            command.end()
+    place, sweeps = tmp_path / "cluster", Sweeps(tmp_path / "sweeps")
+    with (
+        clusters.ray(place, 2) as address,
+        sweeps.start(*SWEEP, "hydra.launcher.backend=ray", f"hydra.launcher.address={address}") as command,
+    ):
+        begun(sweeps, command)
+        clusters.killed(place, "head")
+        done = command.done()
     assert done.code == 1
     assert "Failed to connect to GCS" in done.err
     wait_until(lambda: not any(alive(owner, None) for owner in owners(sweeps, "RUNNING")))
